@@ -1,0 +1,1 @@
+"""Tests of twisted_patroni: one module for each module they test."""

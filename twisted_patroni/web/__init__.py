@@ -1,0 +1,1 @@
+"""HTTP: from bytes to an endpoint and back to bytes."""
