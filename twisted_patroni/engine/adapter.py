@@ -1,0 +1,371 @@
+"""Upstream's objects as views and calls: what the API sees of a running `Patroni` object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from patroni import global_config
+from patroni.dcs import Cluster, Member
+from patroni.exceptions import DCSError, PostgresException
+from patroni.postgresql.misc import postgres_version_to_int
+from patroni.utils import cluster_as_json, deep_compare, parse_bool, parse_int, patch_config
+from twisted.internet.defer import Deferred, gatherResults
+
+from twisted_patroni.engine.interface import (
+    Candidate,
+    ClusterView,
+    ConfigConflict,
+    DcsUnavailable,
+    FailoverView,
+    Look,
+    MemberView,
+    ModeView,
+    NodeView,
+    StatusQuery,
+    StatusRow,
+)
+from twisted_patroni.engine.statement import status_sql
+from twisted_patroni.sharing import SharedNext
+
+if TYPE_CHECKING:
+    from patroni.__main__ import Patroni
+
+    from twisted_patroni.engine.lanes import Lanes
+
+_NEVER_SCHEDULED = ("", "")
+
+
+def _mode(cluster: Cluster | None) -> ModeView:
+    config = global_config.from_cluster(cluster)
+    return ModeView(
+        paused=config.is_paused,
+        standby_cluster=config.is_standby_cluster,
+        synchronous=config.is_synchronous_mode,
+        quorum=config.is_quorum_commit_mode,
+        maximum_lag_on_failover=config.maximum_lag_on_failover,
+    )
+
+
+def _members(cluster: Cluster) -> tuple[MemberView, ...]:
+    return tuple(MemberView(member.name, member.api_url) for member in cluster.members)
+
+
+def cluster_view(cluster: Cluster) -> ClusterView:
+    """Return an immutable view of upstream's cluster object.
+
+    :param cluster: as one of the engine's looks at the DCS returned it.
+    """
+    leader, failover, config = cluster.leader, cluster.failover, cluster.config
+    written = config is not None and bool(config.modify_version)
+    return ClusterView(
+        leader=leader.name if leader else None,
+        unlocked=cluster.is_unlocked(),
+        leader_timeline=leader.timeline if leader else None,
+        last_lsn=cluster.status.last_lsn or 0,
+        members=_members(cluster),
+        sync_members=frozenset(name.lower() for name in cluster.sync.members)
+        if not cluster.sync.is_empty
+        else frozenset(),
+        failover=None
+        if not failover
+        else FailoverView(
+            failover.leader or None,
+            failover.candidate or None,
+            failover.scheduled_at,
+            failover.version,
+        ),
+        history=(cluster.history and cluster.history.lines) or [],
+        config=config.data if written else None,
+        config_version=config.version if written else None,
+        mode=_mode(cluster),
+        worker_members=tuple(
+            member for worker in cluster.workers.values() for member in _members(worker)
+        ),
+    )
+
+
+class EngineAdapter:
+    """The :class:`~twisted_patroni.engine.interface.Engine` around upstream's daemon object.
+
+    :param patroni: upstream's daemon, fully constructed.
+    :param lanes: where its blocking calls run.
+    :param looked: told, in the thread that looked, of each look at the DCS.
+    """
+
+    def __init__(self, patroni: Patroni, lanes: Lanes, looked: Callable[[Look], None]) -> None:
+        self._patroni = patroni
+        self._lanes = lanes
+        self._looked = looked
+        self._looks = 0
+        self._looks_lock = Lock()
+        self._cached: tuple[Cluster, ClusterView] | None = None
+        self._last_cluster: Cluster | None = None
+        self._get_cluster = patroni.dcs.get_cluster
+        self._shared_look: SharedNext[tuple[Look, Cluster]] = SharedNext(
+            lambda: lanes.read.call(self._look)
+        )
+
+    def observe_looks(self) -> None:
+        """Have every look the engine itself takes reported, too."""
+        self._patroni.dcs.get_cluster = lambda: self._look()[1]  # type: ignore[method-assign]
+
+    def _look(self) -> tuple[Look, Cluster]:
+        with self._looks_lock:
+            self._looks += 1
+            number = self._looks
+        cluster = self._last_cluster = self._get_cluster()
+        look = Look(number, self._view(cluster))
+        self._looked(look)
+        return look, cluster
+
+    def _view(self, cluster: Cluster) -> ClusterView:
+        cached = self._cached
+        if cached is not None and cached[0] is cluster:
+            return cached[1]
+        view = cluster_view(cluster)
+        if view.config is not None:  # without one the mode is the engine's, which may change
+            self._cached = cluster, view
+        return view
+
+    # Memory only.
+
+    def node(self) -> NodeView:
+        """Return this node's view of itself at this moment."""
+        patroni = self._patroni
+        ha, dcs, postgresql = patroni.ha, patroni.dcs, patroni.postgresql
+        seen = dcs.cluster
+        cluster = None if seen is None else self._view(seen)
+        waiting = patroni.logger.queue_size
+        crowded = waiting > patroni.logger.NORMAL_LOG_QUEUE_SIZE
+        failsafe = dcs.failsafe
+        return NodeView(
+            name=postgresql.name,
+            scope=postgresql.scope,
+            version=patroni.version,
+            state=str(postgresql.state),
+            role=str(postgresql.role),
+            leader=ha.is_leader(),
+            cluster=cluster,
+            mode=_mode(None) if cluster is None else cluster.mode,
+            global_quorum=global_config.is_quorum_commit_mode,
+            failsafe_active=ha.failsafe_is_active(),
+            failsafe_mode=ha.is_failsafe_mode(),
+            failsafe_members=failsafe if isinstance(failsafe, dict) else None,
+            dcs_last_seen=dcs.last_seen,
+            next_run=patroni.next_run,
+            ttl=dcs.ttl,
+            loop_wait=dcs.loop_wait,
+            tags=patroni.tags,
+            effective_tags=ha.get_effective_tags(),
+            system_identifier=postgresql._sysid or None,
+            pending_restart=postgresql.pending_restart_reason,
+            scheduled_restart=self._scheduled_restart(),
+            watchdog_healthy=ha.watchdog.is_healthy,
+            log_queue_size=waiting if crowded else 0,
+            log_records_lost=patroni.logger.records_lost if crowded else 0,
+        )
+
+    def _scheduled_restart(self) -> dict[str, Any] | None:
+        scheduled = dict(self._patroni.scheduled_restart)
+        if not scheduled:
+            return None
+        scheduled.pop("postmaster_start_time", None)
+        schedule = scheduled.get("schedule")
+        if isinstance(schedule, datetime):
+            scheduled["schedule"] = schedule.isoformat()
+        return scheduled
+
+    def looks_begun(self) -> int:
+        """Return how many looks at the DCS this process has begun."""
+        return self._looks
+
+    def conninfo(self) -> Mapping[str, Any]:
+        """Return libpq parameters for the local PostgreSQL, from the engine's configuration."""
+        pool = self._patroni.postgresql.connection_pool
+        return {**pool.conn_kwargs, "application_name": "Patroni restapi"}
+
+    def status_query(self) -> StatusQuery | None:
+        """Return the status statement for the server's version, or ``None`` before it is known."""
+        version = self._patroni.postgresql.major_version
+        return StatusQuery(status_sql(version)) if version else None
+
+    def replication_state(self, row: StatusRow) -> str | None:
+        """Return ``streaming`` or ``in archive recovery`` for a standby's row, else ``None``."""
+        state: str | None = self._patroni.postgresql.replication_state_from_parameters(
+            row.timeline > 0, row.receiver_status, row.restore_command
+        )
+        return state
+
+    def known_replica_timeline(self, leader_timeline: int | None) -> int | None:
+        """Return the replica's timeline if no connection is needed to tell it."""
+        known: int | None = self._patroni.postgresql._cached_replica_timeline
+        return known if known and known == leader_timeline else None
+
+    def wakeup(self) -> None:
+        """Let the HA loop run its next cycle now."""
+        self._patroni.ha.wakeup()
+
+    def reload(self) -> None:
+        """Ask the HA loop to reload the configuration, as SIGHUP does."""
+        self._patroni.sighup_handler()
+
+    def update_failsafe(self, request: Mapping[str, Any]) -> int | str | None:
+        """Take the leader's failsafe message; see the interface."""
+        answer: int | str | None = self._patroni.ha.update_failsafe(dict(request))
+        return answer
+
+    def parse_size(self, text: str) -> int | None:
+        """Parse an amount with an optional unit into bytes as PostgreSQL's settings do."""
+        return parse_int(text, "B")
+
+    def parse_seconds(self, value: Any) -> int | None:
+        """Parse a duration with an optional unit into seconds as PostgreSQL's settings do."""
+        return parse_int(value, "s")
+
+    def parse_version(self, text: str) -> int:
+        """Parse a PostgreSQL version."""
+        try:
+            return postgres_version_to_int(text)
+        except PostgresException as error:
+            raise ValueError(error.value) from error
+
+    def parse_bool(self, value: Any) -> bool | None:
+        """Parse a truth value as the engine does, ``None`` if it is none."""
+        return parse_bool(value)
+
+    # Blocking, each in its lane.
+
+    def postmaster_alive(self) -> Deferred[bool]:
+        """Tell whether the postmaster runs, from its pid file and the process table."""
+        return self._lanes.local.call(lambda: bool(self._patroni.postgresql.is_running()))
+
+    def system_identifier(self) -> Deferred[str | None]:
+        """Read the database system identifier, which may start ``pg_controldata``."""
+        return self._lanes.local.call(lambda: self._patroni.postgresql.sysid or None)
+
+    def replica_timeline(self, leader_timeline: int | None) -> Deferred[int | None]:
+        """Read a replica's timeline, over a replication connection unless it is known already."""
+        return self._lanes.local.call(
+            self._patroni.postgresql.replica_cached_timeline, leader_timeline
+        )
+
+    def look(self) -> Deferred[Look]:
+        """Look at the DCS; callers that arrive while a look runs share the next one."""
+        return self._shared_look.get().addCallbacks(lambda seen: seen[0], _unavailable)
+
+    def cluster_document(self) -> Deferred[dict[str, Any]]:
+        """Look at the DCS as :meth:`look` does and return the document of ``GET /cluster``."""
+        scope = self._patroni.postgresql.scope
+        return self._shared_look.get().addCallbacks(
+            lambda seen: {**cluster_as_json(seen[1]), "scope": scope}, _unavailable
+        )
+
+    def patch_config(self, patch: Mapping[str, Any]) -> Deferred[dict[str, Any] | None]:
+        """Merge a patch into the dynamic configuration; see the interface."""
+
+        def merge() -> dict[str, Any] | None:
+            config = self._look()[1].config
+            if config is None or not config.modify_version:
+                return None
+            # Upstream merges into a shallow copy, which edits the cached configuration in place.
+            data = deepcopy(config.data)
+            if patch_config(data, deepcopy(dict(patch))):
+                text = json.dumps(data, separators=(",", ":"))
+                if not self._patroni.dcs.set_config_value(text, config.version):
+                    raise ConfigConflict
+            self._patroni.ha.wakeup()
+            return data
+
+        return self._lanes.write.call(merge).addErrback(_unavailable)
+
+    def replace_config(self, config: Mapping[str, Any]) -> Deferred[bool]:
+        """Replace the dynamic configuration; the result tells whether the write succeeded."""
+
+        def replace() -> bool:
+            current = self._look()[1].config
+            if current is not None and deep_compare(dict(config), current.data):
+                return True
+            text = json.dumps(config, separators=(",", ":"))
+            return bool(self._patroni.dcs.set_config_value(text))
+
+        return self._lanes.write.call(replace).addErrback(_unavailable)
+
+    def write_failover(
+        self, leader: str | None, candidate: str | None, scheduled_at: datetime | None
+    ) -> Deferred[bool]:
+        """Write the failover key; the result tells whether the write succeeded."""
+
+        def write() -> bool:
+            dcs = self._patroni.dcs
+            return bool(dcs.manual_failover(leader, candidate, scheduled_at=scheduled_at))
+
+        return self._lanes.write.call(write).addErrback(_unavailable)
+
+    def delete_failover(self, failover: FailoverView) -> Deferred[bool]:
+        """Remove the failover key unless it changed since it was read."""
+
+        def delete() -> bool:
+            dcs = self._patroni.dcs
+            return bool(dcs.manual_failover(*_NEVER_SCHEDULED, version=failover.version))
+
+        return self._lanes.write.call(delete).addErrback(_unavailable)
+
+    def probe(self, names: Sequence[str]) -> Deferred[list[Candidate]]:
+        """Ask members over HTTP whether they could take over, each for at most two seconds."""
+        cluster = self._last_cluster
+        known = {member.name: member for member in cluster.members} if cluster else {}
+
+        def ask(member: Member) -> Candidate:
+            # In our own lane: the engine's own pool must stay free for the leader race.
+            status = self._patroni.ha.fetch_node_status(member)
+            return Candidate(member.name, status.failover_limitation())
+
+        return gatherResults(
+            [self._lanes.probe.call(ask, known[name]) for name in names if name in known],
+            consumeErrors=True,
+        ).addErrback(lambda failure: failure.value.subFailure)
+
+    def restart(self, request: Mapping[str, Any]) -> Deferred[tuple[bool, str]]:
+        """Restart PostgreSQL now; takes as long as that takes."""
+
+        def restart() -> tuple[bool, str]:
+            done, sentence = self._patroni.ha.restart(dict(request))
+            return done, str(sentence)
+
+        return self._lanes.long.call(restart)
+
+    def schedule_restart(self, request: Mapping[str, Any]) -> Deferred[bool]:
+        """Schedule a restart; the result is false when one is scheduled already."""
+        return self._lanes.long.call(self._patroni.ha.schedule_future_restart, dict(request))
+
+    def delete_restart(self) -> Deferred[bool]:
+        """Forget the scheduled restart; the result is false when there is none."""
+        return self._lanes.long.call(self._patroni.ha.delete_future_restart)
+
+    def reinitialize(self, force: bool, from_leader: bool) -> Deferred[str | None]:
+        """Start rebuilding this replica; the result is the reason if that was refused."""
+        return self._lanes.long.call(self._patroni.ha.reinitialize, force, from_leader).addErrback(
+            _unavailable
+        )
+
+    def handle_mpp_event(self, event: Mapping[str, Any]) -> Deferred[None]:
+        """Hand an event of an MPP worker to the coordinator, if this node is its leader."""
+
+        def handle() -> None:
+            handler = self._patroni.postgresql.mpp_handler
+            if handler.is_coordinator() and self._patroni.ha.is_leader():
+                handler.handle_event(self._look()[1], dict(event))
+
+        return self._lanes.long.call(handle).addErrback(_unavailable)
+
+
+def _unavailable(failure: Any) -> Any:
+    """Turn upstream's DCS errors into ours and let every other failure pass."""
+    if failure.check(DCSError):
+        raise DcsUnavailable(str(failure.value)) from failure.value
+    return failure

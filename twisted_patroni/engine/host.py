@@ -1,0 +1,231 @@
+"""Upstream's daemon in a thread of this process: loading, start, reload, stop and death.
+
+Construction and HA cycles must happen in one thread: upstream's PostgreSQL handler remembers the
+thread that built it and retries queries for that thread only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+import patroni.api
+from attrs import define, field, frozen
+from patroni.__main__ import Patroni as UpstreamPatroni
+from patroni.config import Config, ConfigParseError
+from patroni.log import PatroniLogger
+from patroni.utils import parse_int
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from twisted_patroni.engine.adapter import EngineAdapter
+
+if TYPE_CHECKING:
+    from twisted_patroni.engine.interface import Engine, Look
+    from twisted_patroni.engine.lanes import Lanes
+
+_log = Logger()
+_MINIMUM_STACK = 64 * 1024
+_DEFAULT_STACK = 512 * 1024
+
+
+class UnusableConfiguration(Exception):
+    """The configuration cannot be loaded; the text is one line for the operator."""
+
+
+class ApiSeat(Protocol):
+    """The API as upstream's daemon uses it. Every call comes from the engine's thread."""
+
+    @property
+    def connection_string(self) -> str:
+        """The URL that this member publishes as its ``api_url``."""
+
+    def start(self) -> None:
+        """Begin to answer requests."""
+
+    def shutdown(self) -> None:
+        """Stop answering, in bounded time."""
+
+    def reload_config(self, config: Mapping[str, Any]) -> None:
+        """Apply a changed ``restapi`` section, or raise and keep the one in use."""
+
+    def reload_local_certificate(self) -> bool:
+        """Tell whether the certificate on disk differs from the one in use."""
+
+
+#: Builds the API for an engine from the ``restapi`` section, in the engine's thread.
+ApiMaker = Callable[["Engine", Mapping[str, Any]], ApiSeat]
+
+
+@frozen
+class LoadedEngine:
+    """A configuration that was read, and the logging that was set up from it.
+
+    :param config: upstream's configuration object.
+    :param logger: upstream's logging, writing to this process's own standard error.
+    """
+
+    config: Config
+    logger: PatroniLogger
+
+    @property
+    def restapi(self) -> Mapping[str, Any]:
+        """The ``restapi`` section, with the environment's overrides."""
+        section: Mapping[str, Any] = self.config.get("restapi") or {}
+        return section
+
+
+def load(configfile: str) -> LoadedEngine:
+    """Read a Patroni configuration and set its logging up.
+
+    :param configfile: a YAML file or a directory of them; empty for an environment-only
+        configuration.
+    :raise UnusableConfiguration: if it cannot be read.
+    """
+    # Before the configuration is read, so that what reading it logs has the usual format; and
+    # before twistd redirects the standard streams, so that the handler keeps the real one.
+    logger = PatroniLogger()
+    try:
+        config = Config(configfile)
+    except ConfigParseError as error:
+        raise UnusableConfiguration(" ".join(str(error.value).split())) from error
+    except (OSError, KeyError, ValueError) as error:
+        raise UnusableConfiguration(f"{configfile}: {error!r}") from error
+    logger.reload_config(config.get("log", {}))
+    return LoadedEngine(config, logger)
+
+
+def _set_stack_size(config: Config) -> None:
+    """Size the stacks of threads to come as upstream's main function does."""
+    wanted = parse_int(config.get("thread_stack_size"), "B")
+    size = max(_MINIMUM_STACK, _DEFAULT_STACK if wanted is None else wanted)
+    try:
+        threading.stack_size(size)
+    except (ValueError, RuntimeError) as error:
+        _log.warn("thread_stack_size {size} is not possible: {error}", size=size, error=error)
+
+
+class Patroni(UpstreamPatroni):
+    """Upstream's daemon without its hold on the process's signals.
+
+    The name is part of the API: it is the realm of basic authentication.
+    """
+
+    def setup_signal_handlers(self) -> None:
+        """Prepare the flags; the signals themselves belong to the reactor's thread."""
+        self._received_sighup = False
+        self._sigterm_lock = Lock()
+        self._received_sigterm = False
+
+
+@define(eq=False)
+class EngineHost:
+    """Owns the engine's thread.
+
+    :param loaded: what to run.
+    :param reactor: results and the end are reported in its thread.
+    :param lanes: where the engine's blocking calls run.
+    :param make_api: builds the API when upstream asks for it.
+    :param looked: told in the reactor's thread of each look at the DCS.
+    """
+
+    loaded: LoadedEngine
+    reactor: IReactorFromThreads
+    lanes: Lanes
+    make_api: ApiMaker
+    looked: Callable[[Look], None]
+    ended: Deferred[int] = field(factory=Deferred, init=False)
+    _daemon: Patroni | None = field(default=None, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    def start(self) -> None:
+        """Start the engine's thread; :attr:`ended` fires with its exit code."""
+        _set_stack_size(self.loaded.config)
+        # A thread that is no daemon would keep a process alive whose reactor has died.
+        threading.Thread(target=self._main, name="patroni", daemon=True).start()
+
+    @property
+    def constructed(self) -> bool:
+        """Whether upstream's constructor is through; before that it cannot be interrupted."""
+        return self._daemon is not None
+
+    def reload(self) -> None:
+        """Have the configuration reloaded between two HA cycles, as SIGHUP does."""
+        if self._daemon is not None:
+            self._daemon.sighup_handler()
+
+    def stop(self) -> None:
+        """Let the engine shut down after the cycle it is in; :attr:`ended` tells when."""
+        self._stopping = True
+        daemon = self._daemon
+        if daemon is not None:
+            daemon.api_sigterm()
+            daemon.dcs.event.set()
+
+    def _main(self) -> None:
+        try:
+            code = self._run()
+        except SystemExit as leaving:
+            code = _exit_code(leaving)
+        except BaseException:
+            logging.getLogger(__name__).exception("The engine failed")
+            code = 1
+        self.reactor.callFromThread(self.ended.callback, code)
+
+    def _run(self) -> int:
+        daemon = self._construct()
+        self._daemon = daemon
+        if self._stopping:
+            self.stop()
+        try:
+            daemon.run()
+        finally:
+            daemon.shutdown()
+        return 0
+
+    def _construct(self) -> Patroni:
+        """Build upstream's daemon with our API in the place of its own."""
+
+        def seat(daemon: Patroni, section: Mapping[str, Any]) -> ApiSeat:
+            engine = EngineAdapter(daemon, self.lanes, self._report_look)
+            engine.observe_looks()
+            return self.make_api(engine, section)
+
+        upstream_api = patroni.api.RestApiServer
+        patroni.api.RestApiServer = seat  # type: ignore[assignment,misc]
+        try:
+            return Patroni(self.loaded.config, self.loaded.logger)
+        finally:
+            patroni.api.RestApiServer = upstream_api  # type: ignore[misc]
+
+    def _report_look(self, look: Look) -> None:
+        self.reactor.callFromThread(self.looked, look)
+
+
+def _exit_code(leaving: SystemExit) -> int:
+    """Return the process exit code that Python would make of a :class:`SystemExit`."""
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code
+    print(leaving.code, file=sys.__stderr__)
+    return 1
+
+
+def leave_process(code: int) -> None:
+    """End the process now, with everything logged but without waiting for any thread.
+
+    An engine's worker that hangs in a system call must not keep a stopped node's process alive.
+
+    :param code: the exit code.
+    """
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
