@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import hmac
-from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from twisted_patroni.settings import Network
 
 #: The realm of basic authentication; clients store passwords under it.

@@ -6,12 +6,13 @@ balancers in the field ask for `/replica-1` or `/my-leader` and depend on the an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twisted_patroni.engine.interface import NodeView
     from twisted_patroni.status import Status
 

@@ -6,7 +6,6 @@ looks by itself once a second, once for all who wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field
@@ -15,6 +14,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IReactorTime
 
     from twisted_patroni.engine.interface import Look

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
@@ -22,6 +20,9 @@ from twisted_patroni.postgres import PostgresError, Rows
 from twisted_patroni.sharing import SharedNext
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
     from twisted.internet.interfaces import IReactorTime
 
 _log = Logger()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from patroni import global_config
-from patroni.dcs import Cluster, Member
 from patroni.exceptions import DCSError, PostgresException
 from patroni.postgresql.misc import postgres_version_to_int
 from patroni.utils import cluster_as_json, deep_compare, parse_bool, parse_int, patch_config
@@ -33,7 +31,10 @@ from twisted_patroni.engine.statement import status_sql
 from twisted_patroni.sharing import SharedNext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from patroni.__main__ import Patroni
+    from patroni.dcs import Cluster, Member
 
     from twisted_patroni.engine.lanes import Lanes
 
@@ -134,6 +135,11 @@ class EngineAdapter:
 
     # Memory only.
 
+    @property
+    def version(self) -> str:
+        """The engine's version."""
+        return str(self._patroni.version)
+
     def node(self) -> NodeView:
         """Return this node's view of itself at this moment."""
         patroni = self._patroni
@@ -162,6 +168,7 @@ class EngineAdapter:
             loop_wait=dcs.loop_wait,
             tags=patroni.tags,
             effective_tags=ha.get_effective_tags(),
+            failover_priority=patroni.failover_priority,
             system_identifier=postgresql._sysid or None,
             pending_restart=postgresql.pending_restart_reason,
             scheduled_restart=self._scheduled_restart(),
@@ -205,10 +212,6 @@ class EngineAdapter:
         """Return the replica's timeline if no connection is needed to tell it."""
         known: int | None = self._patroni.postgresql._cached_replica_timeline
         return known if known and known == leader_timeline else None
-
-    def wakeup(self) -> None:
-        """Let the HA loop run its next cycle now."""
-        self._patroni.ha.wakeup()
 
     def reload(self) -> None:
         """Ask the HA loop to reload the configuration, as SIGHUP does."""
@@ -302,7 +305,10 @@ class EngineAdapter:
 
         def write() -> bool:
             dcs = self._patroni.dcs
-            return bool(dcs.manual_failover(leader, candidate, scheduled_at=scheduled_at))
+            written = bool(dcs.manual_failover(leader, candidate, scheduled_at=scheduled_at))
+            if written:  # here, so that a client that has left meanwhile delays nothing
+                self._patroni.ha.wakeup()
+            return written
 
         return self._lanes.write.call(write).addErrback(_unavailable)
 

@@ -7,7 +7,6 @@ thread that built it and retries queries for that thread only.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -21,12 +20,13 @@ from patroni.config import Config, ConfigParseError
 from patroni.log import PatroniLogger
 from patroni.utils import parse_int
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from twisted_patroni.engine.adapter import EngineAdapter
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorFromThreads
+
     from twisted_patroni.engine.interface import Engine, Look
     from twisted_patroni.engine.lanes import Lanes
 
@@ -216,16 +216,3 @@ def _exit_code(leaving: SystemExit) -> int:
         return leaving.code
     print(leaving.code, file=sys.__stderr__)
     return 1
-
-
-def leave_process(code: int) -> None:
-    """End the process now, with everything logged but without waiting for any thread.
-
-    An engine's worker that hangs in a system call must not keep a stopped node's process alive.
-
-    :param code: the exit code.
-    """
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is not None:
-            stream.flush()
-    os._exit(code)

@@ -6,12 +6,15 @@ memory and never sees an object of the `patroni` package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from twisted.internet.defer import Deferred
 
 UNKNOWN_STATE = "unknown"
 RUNNING = "running"
@@ -190,6 +193,7 @@ class NodeView:
     :param loop_wait: between HA cycles, in seconds.
     :param tags: the configured tags.
     :param effective_tags: those, and what the engine has set for now.
+    :param failover_priority: 0 for a node that must not be promoted.
     :param system_identifier: of the database, ``None`` if not known yet.
     :param pending_restart: parameters waiting for a restart, with old and new value.
     :param scheduled_restart: the scheduled restart, without what is internal to the engine.
@@ -216,6 +220,7 @@ class NodeView:
     loop_wait: int = 10
     tags: Mapping[str, Any] = field(factory=dict)
     effective_tags: Mapping[str, Any] = field(factory=dict)
+    failover_priority: int = 1
     system_identifier: str | None = None
     pending_restart: Mapping[str, Any] = field(factory=dict)
     scheduled_restart: Mapping[str, Any] | None = None
@@ -291,6 +296,10 @@ class Engine(Protocol):
     :class:`DcsUnavailable` when the DCS does not answer.
     """
 
+    @property
+    def version(self) -> str:
+        """The engine's version."""
+
     def node(self) -> NodeView:
         """Return this node's view of itself at this moment."""
 
@@ -305,9 +314,6 @@ class Engine(Protocol):
 
     def replication_state(self, row: StatusRow) -> str | None:
         """Return ``streaming`` or ``in archive recovery`` for a standby's row, else ``None``."""
-
-    def wakeup(self) -> None:
-        """Let the HA loop run its next cycle now."""
 
     def reload(self) -> None:
         """Ask the HA loop to reload the configuration, as SIGHUP does."""
@@ -350,7 +356,7 @@ class Engine(Protocol):
     def write_failover(
         self, leader: str | None, candidate: str | None, scheduled_at: datetime | None
     ) -> Deferred[bool]:
-        """Write the failover key; the result tells whether the write succeeded."""
+        """Write the failover key and wake the HA loop; the result tells whether that succeeded."""
 
     def delete_failover(self, failover: FailoverView) -> Deferred[bool]:
         """Remove the failover key unless it changed since it was read."""

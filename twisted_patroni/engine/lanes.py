@@ -6,17 +6,20 @@ call that has not begun is dropped when its caller goes away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from threading import Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_patroni.engine.interface import LaneFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorFromThreads
+    from twisted.python.failure import Failure
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -1,0 +1,465 @@
+"""Drive libpq from the reactor: one connection, its queries and its cancel requests.
+
+libpq is asked to do nothing that blocks. Two of its habits shape this module. It closes and replaces
+its socket inside its own functions, which would leave a dead number in the reactor's tables, so
+what is registered is a duplicate that belongs to us. And it cannot be interrupted, so whatever
+takes too long is given up by finishing the whole connection.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import Enum, auto
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg
+from attrs import frozen
+from psycopg import capabilities, pq
+from psycopg.adapt import Transformer
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+    IReactorTime,
+    IReadDescriptor,
+    IWriteDescriptor,
+)
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from psycopg.pq.abc import PGconn, PGresult
+    from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
+
+#: Seconds for the server to react to a cancel request before the connection is dropped.
+CANCEL_GRACE = 1.0
+_COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
+
+
+class LinkReactor(IReactorTime, IReactorFDSet, IReactorPluggableNameResolver, IReactorFromThreads):
+    """What a connection to PostgreSQL needs of a reactor."""
+
+
+@frozen
+class PostgresError(Exception):
+    """PostgreSQL gave no answer.
+
+    :param message: why, for people.
+    """
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@frozen
+class ConnectionFailed(PostgresError):
+    """No connection could be made."""
+
+
+@frozen
+class LinkLost(PostgresError):
+    """The connection was lost, or dropped, before the answer was complete."""
+
+
+@frozen
+class QueryTimeout(PostgresError):
+    """The answer was not there in time."""
+
+
+@frozen
+class QueryFailed(PostgresError):
+    """The server refused the statement, or its answer could not be read.
+
+    :param sqlstate: the server's error code, empty when the answer could not be read.
+    """
+
+    sqlstate: str = ""
+
+
+@frozen
+class Rows:
+    """What a statement returned.
+
+    :param rows: the rows, each value in the Python type that psycopg has for it.
+    :param server_version: as PostgreSQL numbers it: 150018, 180000, ...
+    """
+
+    rows: Sequence[tuple[Any, ...]]
+    server_version: int
+
+
+@implementer(IReadDescriptor, IWriteDescriptor)
+class SocketWatch:
+    """Calls back when a socket of libpq's is ready, through a duplicate of it.
+
+    :param reactor: what watches.
+    :param ready: called when the socket is readable, writable or broken.
+    """
+
+    def __init__(self, reactor: LinkReactor, ready: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._ready = ready
+        self._fd = -1
+        self._reading = False
+        self._writing = False
+
+    def watch(self, socket: int, *, reading: bool = False, writing: bool = False) -> None:
+        """Watch this socket instead of the one before."""
+        self.stop()
+        self._fd = os.dup(socket)
+        self.want(reading=reading, writing=writing)
+
+    def want(self, *, reading: bool, writing: bool) -> None:
+        """Change what is waited for."""
+        if reading != self._reading:
+            (self._reactor.addReader if reading else self._reactor.removeReader)(self)
+            self._reading = reading
+        if writing != self._writing:
+            (self._reactor.addWriter if writing else self._reactor.removeWriter)(self)
+            self._writing = writing
+
+    def stop(self) -> None:
+        """Watch nothing, and close the duplicate."""
+        self.want(reading=False, writing=False)
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def fileno(self) -> int:
+        """Return the duplicate, for the reactor."""
+        return self._fd
+
+    def logPrefix(self) -> str:
+        """Return the name under which the reactor logs."""
+        return "PostgreSQL"
+
+    def doRead(self) -> None:
+        """Go on: there is something to read."""
+        self._ready()
+
+    def doWrite(self) -> None:
+        """Go on: there is room to write."""
+        self._ready()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Let libpq find out for itself; the reactor has already stopped watching."""
+        self._reading = self._writing = False
+        self._ready()
+
+
+class CancelRequest(Protocol):
+    """Asks the server to cancel what a connection is running."""
+
+    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None: ...
+
+    def start(self) -> None:
+        """Send the request; ``done`` is called when nothing more will come of it."""
+
+    def stop(self) -> None:
+        """Forget it: ``done`` is not called any more."""
+
+
+class ReactorCancelRequest:
+    """A cancel request as libpq 17 and later can send it: without blocking."""
+
+    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None:
+        self._cancel = pg.cancel_conn()
+        self._watch = SocketWatch(reactor, self._progress)
+        self._done = done
+
+    def start(self) -> None:
+        """Send the request; ``done`` is called when nothing more will come of it."""
+        try:
+            self._cancel.start()
+            self._watch.watch(self._cancel.socket, writing=True)
+        except (psycopg.Error, OSError):
+            self._finish()
+
+    def stop(self) -> None:
+        """Forget it: ``done`` is not called any more."""
+        self._watch.stop()
+        self._cancel.finish()
+
+    def _progress(self) -> None:
+        self._watch.stop()  # before libpq replaces its socket
+        try:
+            status = self._cancel.poll()
+            if status in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
+                self._watch.watch(
+                    self._cancel.socket,
+                    reading=status == pq.PollingStatus.READING,
+                    writing=status == pq.PollingStatus.WRITING,
+                )
+                return
+        except (psycopg.Error, OSError):
+            pass  # not sent: the grace period of whoever asked for it decides what comes next
+        self._finish()
+
+    def _finish(self) -> None:
+        self.stop()
+        self._done()
+
+
+class ThreadCancelRequest:
+    """A cancel request as libpq before 17 can send it: blocking, so in a thread of its own.
+
+    The thread is a daemon and not one of a pool: a frozen server holds it for as long as it likes,
+    and nothing else may have to wait for that, least of all the end of the process.
+    """
+
+    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._cancel = pg.get_cancel()
+        self._done: Callable[[], None] | None = done
+
+    def start(self) -> None:
+        """Send the request; ``done`` is called when nothing more will come of it."""
+        Thread(target=self._block, name="postgres-cancel", daemon=True).start()
+
+    def stop(self) -> None:
+        """Forget it: ``done`` is not called any more."""
+        self._done = None
+
+    def _block(self) -> None:
+        try:
+            self._cancel.cancel()
+        except psycopg.Error:
+            pass  # not sent: the grace period of whoever asked for it decides what comes next
+        finally:
+            self._reactor.callFromThread(self._finish)
+
+    def _finish(self) -> None:
+        if self._done is not None:
+            self._done()
+
+
+def best_cancel_request() -> type[CancelRequest]:
+    """Return the kind of cancel request that suits the libpq in use."""
+    return ReactorCancelRequest if capabilities.has_cancel_safe() else ThreadCancelRequest
+
+
+class _State(Enum):
+    CONNECTING = auto()
+    IDLE = auto()
+    BUSY = auto()
+    CLOSED = auto()
+
+
+class Session:
+    """One connection, from the first attempt to its end; at most one statement at a time.
+
+    :param reactor: what watches the socket.
+    :param on_lost: called once when an established connection ends, except by :meth:`close`.
+    :param cancel_request: how to cancel a statement.
+    """
+
+    def __init__(
+        self,
+        reactor: LinkReactor,
+        on_lost: Callable[[LinkLost], None],
+        cancel_request: type[CancelRequest] | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._on_lost = on_lost
+        self._cancel_request = cancel_request or best_cancel_request()
+        self._watch = SocketWatch(reactor, self._progress)
+        self._state = _State.CLOSED
+        self._results: list[PGresult] = []
+        self._waiter: Deferred[Any] | None = None
+        self._cancelling: CancelRequest | None = None
+        self._grace: IDelayedCall | None = None
+        self._pg: PGconn
+        self._decoder: psycopg.Connection[Any]
+
+    @property
+    def established(self) -> bool:
+        """Whether the server has let us in and the connection is not known to be lost."""
+        return self._state in (_State.IDLE, _State.BUSY)
+
+    def connect(self, conninfo: str) -> Deferred[None]:
+        """Connect.
+
+        :param conninfo: a libpq connection string that leaves no host name to resolve.
+        :return: fires when statements can be sent; cancelling it gives the attempt up.
+        """
+        waiter: Deferred[None] = Deferred(lambda _: self.close(LinkLost("given up")))
+        self._waiter = waiter
+        self._pg = pq.PGconn.connect_start(conninfo.encode())
+        self._state = _State.CONNECTING
+        try:
+            if self._pg.status == pq.ConnStatus.BAD:
+                self._end(ConnectionFailed(self._complaint()))
+            else:
+                self._watch.watch(self._pg.socket, writing=True)
+        except (psycopg.Error, OSError) as error:
+            self._end(ConnectionFailed(str(error)))
+        return waiter
+
+    def run(self, sql: str) -> Deferred[Rows]:
+        """Run a statement on an idle connection.
+
+        :param sql: the statement. Of several in one text, the last one's rows are returned.
+        :return: fires with its rows; cancelling it cancels the statement on the server too, and
+            :meth:`settled` tells when that is over.
+        """
+        waiter: Deferred[Rows] = Deferred(self._abandon)
+        self._waiter = waiter
+        self._state = _State.BUSY
+        try:
+            self._pg.send_query(sql.encode())
+            self._pump()
+        except (psycopg.Error, OSError) as error:
+            self._end(LinkLost(str(error)))
+        return waiter
+
+    def settled(self) -> Deferred[None]:
+        """Wait until a cancelled statement is over; fails if the connection has to be dropped."""
+        if not self._unsettled:
+            return succeed(None)
+        self._waiter = Deferred(self._forget)
+        return self._waiter
+
+    def close(self, reason: LinkLost) -> None:
+        """End the connection; whoever waits for it gets the reason."""
+        self._on_lost = lambda _: None
+        self._end(reason)
+
+    @property
+    def _unsettled(self) -> bool:
+        return self._state is _State.BUSY or self._cancelling is not None
+
+    def _complaint(self) -> str:
+        return self._pg.error_message.decode("utf-8", "replace").strip()
+
+    def _progress(self) -> None:
+        """Do what can be done now. The connection ends here if libpq says so."""
+        try:
+            if self._state is _State.CONNECTING:
+                self._poll()
+            elif self._state is _State.IDLE:
+                self._listen()
+            elif self._state is _State.BUSY:
+                self._pump()
+        except (psycopg.Error, OSError) as error:
+            connecting = self._state is _State.CONNECTING
+            self._end((ConnectionFailed if connecting else LinkLost)(str(error).strip()))
+
+    def _poll(self) -> None:
+        self._watch.stop()  # before libpq replaces its socket
+        status = self._pg.connect_poll()
+        if status == pq.PollingStatus.FAILED:
+            self._end(ConnectionFailed(self._complaint()))
+        elif status == pq.PollingStatus.OK:
+            self._pg.nonblocking = 1
+            self._watch.watch(self._pg.socket, reading=True)
+            self._decoder = psycopg.Connection(self._pg)
+            self._state = _State.IDLE
+            self._tell(None)
+        else:
+            self._watch.watch(
+                self._pg.socket,
+                reading=status == pq.PollingStatus.READING,
+                writing=status == pq.PollingStatus.WRITING,
+            )
+
+    def _listen(self) -> None:
+        """Hear what an idle server has to say: usually its farewell."""
+        self._pg.consume_input()
+        while self._pg.notifies() is not None:
+            pass
+        if self._pg.status == pq.ConnStatus.BAD:
+            self._end(LinkLost(self._complaint()))
+
+    def _pump(self) -> None:
+        self._watch.want(reading=True, writing=self._pg.flush() == 1)
+        self._pg.consume_input()
+        while not self._pg.is_busy():
+            result = self._pg.get_result()
+            if result is None:
+                return self._complete()
+            self._results.append(result)
+            if result.status in _COPYING:  # libpq would return it for ever
+                return self._end(LinkLost("COPY is not supported here"))
+        return None
+
+    def _complete(self) -> None:
+        results, self._results = self._results, []
+        if self._pg.status == pq.ConnStatus.BAD:
+            return self._end(LinkLost(self._complaint()))
+        self._state = _State.IDLE
+        if self._cancelling is not None or self._grace is not None:
+            return self._settle()
+        try:
+            outcome: Rows | PostgresError = self._decode(results[-1])
+        except Exception as error:  # psycopg's loaders raise whatever they meet
+            outcome = QueryFailed(f"unreadable answer: {error}")
+        return self._tell(outcome)
+
+    def _decode(self, result: PGresult) -> Rows | QueryFailed:
+        version = self._pg.server_version
+        if result.status == pq.ExecStatus.TUPLES_OK:
+            # A new one each time, because it remembers the session's time zone.
+            transformer = Transformer(self._decoder)
+            transformer.set_pgresult(result)
+            return Rows(transformer.load_rows(0, result.ntuples, tuple), version)
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+            sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
+            return QueryFailed(message.decode("utf-8", "replace"), sqlstate.decode())
+        return Rows((), version)
+
+    def _tell(self, outcome: Rows | PostgresError | None) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            return
+        if isinstance(outcome, PostgresError):
+            waiter.errback(outcome)
+        else:
+            waiter.callback(outcome)
+
+    def _forget(self, waiter: Deferred[Any]) -> None:
+        self._waiter = None
+
+    def _abandon(self, waiter: Deferred[Any]) -> None:
+        """Ask the server to cancel, and give it a while to say that it has."""
+        self._forget(waiter)
+        silent = LinkLost("no reaction to a cancel request")
+        self._grace = self._reactor.callLater(CANCEL_GRACE, self._end, silent)
+        self._cancelling = self._cancel_request(self._reactor, self._pg, self._cancel_sent)
+        self._cancelling.start()
+
+    def _cancel_sent(self) -> None:
+        self._cancelling = None
+        self._settle()
+
+    def _settle(self) -> None:
+        """Be usable again once both the statement and the cancel request are over.
+
+        A request still on its way would hit the next statement.
+        """
+        if not self._unsettled:
+            if self._grace is not None:
+                self._grace.cancel()
+                self._grace = None
+            self._tell(None)
+
+    def _end(self, error: PostgresError) -> None:
+        if self._state is _State.CLOSED:
+            return
+        established, self._state = self.established, _State.CLOSED
+        self._watch.stop()
+        if self._cancelling is not None:
+            self._cancelling.stop()
+            self._cancelling = None
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
+        self._pg.finish()
+        if established and isinstance(error, LinkLost):
+            self._on_lost(error)
+        self._tell(error)

@@ -1,0 +1,70 @@
+"""The listening socket: opened before anything is answered, with options that accepts inherit."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted_patroni.settings import Settings
+
+# A peer that has vanished is noticed within ten seconds (contract: sockets and threads).
+_USER_TIMEOUT_MS = 10_000
+_KEEPALIVE_IDLE_S = 3
+_KEEPALIVE_INTERVAL_S = 2
+_KEEPALIVE_COUNT = 3
+
+
+def open_listener(settings: Settings) -> socket.socket:
+    """Open the socket that the settings ask for; may wait for DNS.
+
+    An empty host means every address, of IPv4 and IPv6 alike where the kernel can do that.
+
+    :param settings: the address and the backlog.
+    :raise OSError: if the address cannot be had; the text names it and the setting.
+    """
+    host, port = settings.listen.host or None, settings.listen.port
+    dual_stack = socket.has_dualstack_ipv6()
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP
+        )
+        # IPv6 first where such a socket serves both, else IPv4 first.
+        found.sort(key=lambda entry: (entry[0] == socket.AF_INET) == dual_stack)
+        family, _, _, _, address = found[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise OSError(error.errno, _complaint(settings, error)) from error
+    try:
+        _set_options(listener, dual_stack and host is None)
+        listener.bind(address)
+        listener.listen(settings.backlog)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, _complaint(settings, error)) from error
+    return listener
+
+
+def _complaint(settings: Settings, error: OSError) -> str:
+    return (
+        f"Couldn't start a service on '{settings.listen_text}' ({error.strerror or error}),"
+        " please check your `restapi.listen` configuration"
+    )
+
+
+def _set_options(listener: socket.socket, dual_stack: bool) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_NODELAY", 1),
+        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),
+        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", _KEEPALIVE_COUNT),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)

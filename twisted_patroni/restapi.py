@@ -1,0 +1,309 @@
+"""The REST API as one object: put together, opened, reloaded and shut.
+
+Upstream's daemon holds it in the place of its own API server, so the methods that it calls arrive
+in the engine's thread and hop to the reactor's; each hop has a deadline, for nothing that clients
+do may hold the engine up.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import version as library_version
+
+from twisted_patroni.access import Access, Policy, Refusal, check
+from twisted_patroni.addresses import AddressBook, member_hosts
+from twisted_patroni.listening import open_listener
+from twisted_patroni.metrics import KNOWN_METHODS, ApiMetrics
+from twisted_patroni.operations import Operations
+from twisted_patroni.postgres import PostgresLink
+from twisted_patroni.settings import Settings
+from twisted_patroni.status import DEADLINE, StatusSource
+from twisted_patroni.web.cluster import ClusterPages
+from twisted_patroni.web.config import Configuration
+from twisted_patroni.web.failsafe import Failsafe
+from twisted_patroni.web.health import HealthChecks
+from twisted_patroni.web.monitoring import Monitoring
+from twisted_patroni.web.operations import OperationPages
+from twisted_patroni.web.resource import Responder
+from twisted_patroni.web.routing import Endpoint, build_tree, endpoints_of
+from twisted_patroni.web.site import ApiRequest, ApiSite, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from socket import socket
+
+    from twisted.internet.interfaces import IListeningPort
+
+    from twisted_patroni.engine.interface import Engine, Look
+    from twisted_patroni.engine.lanes import Lanes
+    from twisted_patroni.events import Hub
+
+
+_log = Logger()
+
+#: Seconds that requests in flight have when the API shuts.
+GRACE = 2.0
+#: Seconds that the engine's thread waits for the reactor's at most.
+HOP_DEADLINE = GRACE + 3.0
+
+
+@define(eq=False)
+class RestApi:
+    """The API of one node.
+
+    :param reactor: the reactor, with sockets, timers and descriptors.
+    :param engine: what the API shows and changes.
+    :param hub: tells what the DCS shows.
+    :param lanes: where blocking calls run; shown in the metrics.
+    :param settings: the validated ``restapi`` section.
+    :param limits: what clients may take.
+    """
+
+    reactor: Any
+    engine: Engine
+    hub: Hub
+    lanes: Lanes
+    settings: Settings
+    limits: Limits = field(factory=Limits)
+    site: ApiSite = field(init=False)
+    endpoints: list[Endpoint] = field(init=False)
+    metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
+    _link: PostgresLink = field(init=False)
+    _status: StatusSource = field(init=False)
+    _addresses: AddressBook = field(init=False)
+    _port: IListeningPort | None = field(default=None, init=False)
+    _closing: bool = field(default=False, init=False)
+    _closed: bool = field(default=False, init=False)
+    _waiting: list[Deferred[None]] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._link = PostgresLink(self.reactor, self.engine.conninfo, deadline=DEADLINE - 0.5)
+        self._status = StatusSource(self.engine, self._link, self.reactor)
+        self._addresses = AddressBook(self.reactor, self.lanes.local.call)
+        responder = Responder(self._refusal)
+        self.endpoints = endpoints_of(self._handlers())
+        self.site = ApiSite(
+            build_tree(self.endpoints, responder.render),
+            self.reactor,
+            self.limits,
+            responder.admit,
+        )
+        self.site.on_answered = self._count
+        self._show_gauges()
+        self._apply(self.settings)
+
+    def _handlers(self) -> tuple[object, ...]:
+        operations = Operations(self.engine, self.hub, self.reactor, lambda: datetime.now(UTC))
+        return (
+            HealthChecks(self.engine, self._status, lambda: self.settings.legacy_roles, time.time),
+            ClusterPages(self.engine),
+            Configuration(self.engine),
+            Failsafe(self.engine),
+            Monitoring(self._status, self.metrics),
+            OperationPages(self.engine, operations),
+        )
+
+    # In the reactor's thread.
+
+    def adopt(self, listener: socket) -> None:
+        """Begin to answer on a listening socket; an earlier one is closed after that.
+
+        :param listener: the socket, which the API closes.
+        """
+        earlier, self._port = self._port, None
+        with listener:
+            self._port = self.reactor.adoptStreamPort(listener.fileno(), listener.family, self.site)
+        if earlier is not None:
+            maybeDeferred(earlier.stopListening).addErrback(
+                lambda failure: _log.failure("Closing the former listener failed", failure)
+            )
+
+    def open(self, listener: socket) -> None:
+        """Begin to answer.
+
+        :param listener: where.
+        """
+        if self._closing:
+            listener.close()
+            return
+        self.hub.listen(self._looked)
+        self._addresses.start()
+        self.adopt(listener)
+
+    def close(self) -> Deferred[None]:
+        """Stop listening at once, and after a short grace leave no connection.
+
+        :return: fires within :data:`GRACE` and a moment, whatever clients do.
+        """
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if self._closing:
+            if self._closed:
+                self._end(None)
+            return waiting
+        self._closing = True
+        port, self._port = self._port, None
+        stopped = succeed(None) if port is None else maybeDeferred(port.stopListening)
+        stopped.addErrback(lambda failure: _log.failure("Closing the listener failed", failure))
+        self.site.shut(GRACE).addBoth(self._end)
+        return waiting
+
+    def _end(self, result: object) -> None:
+        if not self._closed:
+            self._closed = True
+            self.hub.stop()
+            self._addresses.stop()
+            self._link.close()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def apply(self, settings: Settings, listener: socket | None) -> None:
+        """Let changed settings count for every request from now on.
+
+        :param settings: the settings.
+        :param listener: the socket to listen on, if that changed.
+        """
+        if listener is not None:
+            self.adopt(listener)
+        self._apply(settings)
+
+    def _apply(self, settings: Settings) -> None:
+        self.settings = settings
+        self.site.extra_headers = settings.extra_headers
+        token = settings.server_token
+        self.site.server_token = library_version if token is None else token.encode("latin-1")
+        self._want_addresses(None)
+        if settings.open_to_network:
+            _log.warn(
+                "SECURITY: anybody who reaches {listen} can restart, switch over, reinitialize and"
+                " reconfigure this cluster: set restapi.authentication or restapi.allowlist",
+                listen=settings.listen_text,
+            )
+
+    def _looked(self, look: Look) -> None:
+        self.metrics.looks.inc()
+        self._want_addresses(look)
+
+    def _want_addresses(self, look: Look | None) -> None:
+        hosts = frozenset(self.settings.allowed_hosts)
+        cluster = look.cluster if look is not None else self._seen_cluster()
+        if self.settings.include_members and cluster is not None:
+            hosts |= member_hosts(cluster)
+        self._addresses.want(hosts)
+
+    def _seen_cluster(self) -> Any:
+        return None if self.hub.latest is None else self.hub.latest.cluster
+
+    def _refusal(self, access: Access, request: ApiRequest) -> Refusal | None:
+        if access is Access.OPEN:
+            return None
+        settings = self.settings
+        policy = Policy(
+            settings.credentials,
+            settings.restricted,
+            settings.networks + self._addresses.networks(settings.allowed_hosts),
+            settings.include_members,
+        )
+        cluster = self.engine.node().cluster if settings.include_members else None
+        members = () if cluster is None else self._addresses.networks(member_hosts(cluster))
+        authorization = request.requestHeaders.getRawHeaders(b"authorization")
+        return check(
+            policy,
+            access,
+            request.client_host,
+            authorization[0] if authorization else None,
+            members,
+        )
+
+    def _count(self, request: ApiRequest, code: int, seconds: float) -> None:
+        method = request.method.decode("latin-1")
+        self.metrics.requests.labels(method if method in KNOWN_METHODS else "other", code).inc()
+        self.metrics.seconds.observe(seconds)
+
+    def _show_gauges(self) -> None:
+        site, status, gauge = self.site, self._status, self.metrics.gauge
+        gauge("patroni_api_connections", "Open connections.", lambda: site.connections)
+        gauge("patroni_api_in_flight", "Requests being answered.", lambda: site.in_flight)
+        gauge("patroni_api_refused", "Connections refused so far.", lambda: site.refused)
+        gauge("patroni_api_timeouts", "Clients too slow so far.", lambda: site.timeouts.total())
+        gauge("patroni_status_statements", "Status statements so far.", lambda: status.statements)
+        gauge("patroni_status_failures", "Status answers without one.", lambda: status.failures)
+        for lane in self.lanes.each():
+            gauge(
+                f"patroni_api_lane_{lane.name}_busy",
+                f"Calls in the {lane.name} lane, waiting ones included.",
+                lambda lane=lane: lane.busy,  # type: ignore[misc]
+            )
+
+
+@define(eq=False)
+class ApiSeat:
+    """The API in upstream's hands: every method is called in the engine's thread.
+
+    :param reactor: the reactor.
+    :param make_api: builds the API from valid settings, in the reactor's thread.
+    :param section: the ``restapi`` section.
+    :param version: the engine's version.
+    """
+
+    reactor: Any
+    make_api: Callable[[Settings], RestApi]
+    section: Mapping[str, Any]
+    version: str
+    _settings: Settings = field(init=False)
+    _listener: socket = field(init=False)
+    _api: RestApi = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._settings = Settings.of(self.section, self.version)
+        self._listener = open_listener(self._settings)
+        self._api = self._hop(self.make_api, self._settings)
+
+    @property
+    def connection_string(self) -> str:
+        """The URL that this member publishes as its ``api_url``."""
+        return self._settings.connection_string
+
+    def start(self) -> None:
+        """Begin to answer requests."""
+        self._hop(self._api.open, self._listener)
+
+    def shutdown(self) -> None:
+        """Stop answering; returns in bounded time, whatever the reactor or clients do."""
+        self._hop(self._api.close)
+
+    def reload_config(self, config: Mapping[str, Any]) -> None:
+        """Apply a changed section, or raise with the one in use kept.
+
+        :param config: the section.
+        """
+        settings = Settings.of(config, self.version)
+        moved = settings.listen != self._settings.listen
+        listener = open_listener(settings) if moved else None
+        self._hop(self._api.apply, settings, listener)
+        self._settings = settings
+
+    def reload_local_certificate(self) -> bool:
+        """Tell whether the certificate on disk differs from the one in use: there is none."""
+        return False
+
+    def _hop(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function in the reactor's thread and wait for its result, but not for ever."""
+        results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.reactor.callFromThread(lambda: maybeDeferred(function, *args).addBoth(results.put))
+        try:
+            result = results.get(timeout=HOP_DEADLINE)
+        except queue.Empty:
+            raise TimeoutError("the reactor did not answer the engine in time") from None
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result

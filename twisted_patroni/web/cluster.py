@@ -1,0 +1,42 @@
+"""What the DCS knows of the cluster: its members, and its past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from twisted_patroni.web.answers import Answer, json_answer
+from twisted_patroni.web.routing import endpoint
+
+if TYPE_CHECKING:
+    from twisted_patroni.engine.interface import ClusterView, Engine
+    from twisted_patroni.web.resource import Call
+
+
+async def known_cluster(engine: Engine) -> ClusterView:
+    """Return the cluster as last seen, looking at the DCS only if that has expired.
+
+    :param engine: the engine.
+    """
+    return engine.node().cluster or (await engine.look()).cluster
+
+
+@define(eq=False)
+class ClusterPages:
+    """Shows the cluster.
+
+    :param engine: the engine.
+    """
+
+    engine: Engine
+
+    @endpoint("GET", "/cluster/:rest*", summary="The members, as the DCS has them now.")
+    async def cluster(self, call: Call) -> Answer:
+        """Look at the DCS, once for all who ask together."""
+        return json_answer(await self.engine.cluster_document())
+
+    @endpoint("GET", "/history/:rest*", summary="Past changes of the leader, oldest first.")
+    async def history(self, call: Call) -> Answer:
+        """Show the history key."""
+        return json_answer((await known_cluster(self.engine)).history)

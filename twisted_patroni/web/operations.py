@@ -1,0 +1,133 @@
+"""Restart, reinitialise, switch over, fail over, and what MPP workers report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from twisted_patroni.access import Access
+from twisted_patroni.web.answers import Answer, error_page, text_answer
+from twisted_patroni.web.routing import Body, endpoint
+
+if TYPE_CHECKING:
+    from twisted_patroni.engine.interface import Engine
+    from twisted_patroni.operations import Operations, Outcome
+    from twisted_patroni.web.resource import Call
+
+
+def _told(outcome: Outcome) -> Answer:
+    return text_answer(outcome.code, outcome.sentence)
+
+
+@define(eq=False)
+class OperationPages:
+    """Takes requests to change something.
+
+    :param engine: the engine.
+    :param operations: carries the longer ones out.
+    """
+
+    engine: Engine
+    operations: Operations
+
+    @endpoint(
+        "POST",
+        "/restart/:rest*",
+        summary="Restart PostgreSQL, now or at a scheduled time, if conditions hold.",
+        access=Access.CHECKED,
+        body=Body(optional=True),
+    )
+    async def restart(self, call: Call) -> Answer:
+        """Answer when PostgreSQL is up again, or at once if it is scheduled."""
+        return _told(await self.operations.restart(call.json()))
+
+    @endpoint(
+        "DELETE",
+        "/restart/:rest*",
+        summary="Forget the scheduled restart.",
+        access=Access.CHECKED,
+    )
+    async def delete_restart(self, call: Call) -> Answer:
+        """Answer 404 if there is none."""
+        if await self.engine.delete_restart():
+            return text_answer(200, "scheduled restart deleted")
+        return text_answer(404, "no restarts are scheduled")
+
+    @endpoint(
+        "POST",
+        "/reinitialize/:rest*",
+        summary="Rebuild this replica from another member.",
+        access=Access.CHECKED,
+        body=Body(optional=True),
+    )
+    async def reinitialize(self, call: Call) -> Answer:
+        """Answer when the work has begun."""
+        request = call.json()
+        truth = self.engine.parse_bool
+        refused = await self.engine.reinitialize(
+            bool(truth(request.get("force"))), bool(truth(request.get("from_leader")))
+        )
+        if refused is None:
+            return text_answer(200, "reinitialize started")
+        return text_answer(503, refused)
+
+    @endpoint(
+        "POST",
+        "/switchover/:rest*",
+        summary="Hand the leader's role to another member, now or at a scheduled time.",
+        access=Access.CHECKED,
+        body=Body(),
+    )
+    async def switchover(self, call: Call) -> Answer:
+        """Answer when the new leader has the lock."""
+        return _told(await self.operations.change_leader(call.json(), "switchover"))
+
+    @endpoint(
+        "POST",
+        "/failover/:rest*",
+        summary="Make a member the leader, also when there is none.",
+        access=Access.CHECKED,
+        body=Body(),
+    )
+    async def failover(self, call: Call) -> Answer:
+        """Answer when the new leader has the lock."""
+        return _told(await self.operations.change_leader(call.json(), "failover"))
+
+    @endpoint(
+        "DELETE",
+        "/switchover/:rest*",
+        summary="Forget the scheduled switchover.",
+        access=Access.CHECKED,
+    )
+    async def delete_switchover(self, call: Call) -> Answer:
+        """Answer 404 if there is none, 409 if it changed meanwhile."""
+        failover = (await self.engine.look()).cluster.failover
+        if failover is None or failover.scheduled_at is None:
+            return text_answer(404, "no switchover is scheduled")
+        if await self.engine.delete_failover(failover):
+            return text_answer(200, "scheduled switchover deleted")
+        return error_page(409)
+
+    @endpoint(
+        "POST",
+        "/citus/:rest*",
+        "/mpp/:rest*",
+        summary="Take an event of an MPP worker, if this node leads the coordinator.",
+        access=Access.CHECKED,
+        body=Body(),
+    )
+    async def mpp(self, call: Call) -> Answer:
+        """Answer when the event is dealt with."""
+        await self.engine.handle_mpp_event(call.json())
+        return text_answer(200, "OK")
+
+    @endpoint(
+        "POST",
+        "/sigterm/:rest*",
+        summary="Do nothing; upstream's own tests on Windows stop a node this way.",
+        access=Access.CHECKED,
+    )
+    async def sigterm(self, call: Call) -> Answer:
+        """Answer as upstream does on every platform but Windows."""
+        return text_answer(202, "shutdown scheduled")

@@ -1,0 +1,179 @@
+"""The one way from a routed request to its answer: access, body, handler, errors, disconnect."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from attrs import define, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
+
+from twisted_patroni.engine.interface import ConfigConflict, DcsUnavailable, LaneFull
+from twisted_patroni.web.answers import Answer, error_page, text_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twisted_patroni.access import Access, Refusal
+    from twisted_patroni.web.routing import Endpoint
+    from twisted_patroni.web.site import ApiRequest
+
+_log = Logger()
+
+
+@frozen
+class Refused(Exception):
+    """A handler turns a request down with an answer of its own.
+
+    :param answer: what the client gets.
+    """
+
+    answer: Answer
+
+
+@frozen
+class Call:
+    """A request as a handler sees it.
+
+    :param request: the request itself.
+    :param endpoint: the declaration it was routed to.
+    """
+
+    request: ApiRequest
+    endpoint: Endpoint
+
+    @property
+    def path(self) -> str:
+        """The path asked for, without query."""
+        return self.request.target_path
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query parameters, the first of each name, without empty ones."""
+        return self.request.query
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The parameters of the declared path."""
+        return self.request.path_parameters
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether the client asked for no body: HEAD and OPTIONS."""
+        return self.request.method in (b"HEAD", b"OPTIONS")
+
+    def json(self) -> dict[str, Any]:
+        """Return the request's body, a JSON object.
+
+        :raise Refused: with the fitting 4xx if there is none or it is something else.
+        """
+        optional = self.endpoint.body is not None and self.endpoint.body.optional
+        headers = self.request.requestHeaders
+        if not headers.hasHeader(b"content-length") and not headers.hasHeader(b"transfer-encoding"):
+            if optional:
+                return {}
+            raise Refused(error_page(411))
+        assert self.request.content is not None
+        content = self.request.content.read()
+        if not content and optional:
+            return {}
+        try:
+            value = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise Refused(error_page(400, explanation=f"The body is not JSON: {error}")) from error
+        if not isinstance(value, dict):
+            raise Refused(error_page(400, explanation="The body is not a JSON object"))
+        if not value and not optional:
+            raise Refused(error_page(400, explanation="The body is an empty JSON object"))
+        return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed")
+
+
+def known_error(error: Exception) -> Answer | None:
+    """Return the answer to an error that a request may meet, ``None`` to a defect.
+
+    :param error: what a handler raised.
+    """
+    match error:
+        case Refused(answer=answer):
+            return answer
+        case LaneFull(lane=lane, retry_after=seconds):
+            sentence = f"too many requests of this kind ({lane}) are under way"
+            return text_answer(503, sentence, (("Retry-After", str(seconds)),))
+        case DcsUnavailable(reason=reason):
+            return text_answer(503, f"DCS is not accessible: {reason}")
+        case ConfigConflict():
+            return error_page(409, explanation=str(error))
+    return None
+
+
+@define(eq=False)
+class Responder:
+    """Answers routed requests.
+
+    :param refusal: decides on access from what the endpoint asks for and the request.
+    """
+
+    refusal: Callable[[Access, ApiRequest], Refusal | None]
+
+    def admit(self, request: ApiRequest, endpoint: Endpoint | None) -> Answer | None:
+        """Decide, before a body is read, whether a request may go on.
+
+        :param request: its head is complete.
+        :param endpoint: what it was routed to.
+        :return: the refusal, or ``None``.
+        """
+        if endpoint is None:
+            return unsupported(request)
+        refusal = self.refusal(endpoint.access, request)
+        if refusal is not None:
+            return text_answer(refusal.code, refusal.sentence, refusal.headers)
+        if endpoint.body is not None:
+            request.body_limit = endpoint.body.limit
+        return None
+
+    def render(self, request: ApiRequest, endpoint: Endpoint | None) -> int:
+        """Answer a request that was admitted, as soon as its handler is done.
+
+        :param request: the complete request.
+        :param endpoint: what it was routed to.
+        """
+        gone = request.notifyFinish()
+        answering = Deferred.fromCoroutine(self._answer(request, endpoint))
+        gone.addErrback(lambda _: answering.cancel())
+        answering.addErrback(Failure.trap, CancelledError)
+        answering.addErrback(lambda failure: _log.failure("An answer was not sent", failure))
+        return NOT_DONE_YET
+
+    async def _answer(self, request: ApiRequest, endpoint: Endpoint | None) -> None:
+        if endpoint is None or endpoint.handler is None:
+            request.answer(unsupported(request))
+            return
+        try:
+            answer = await endpoint.handler(Call(request, endpoint))
+        except CancelledError:
+            raise
+        except Exception as error:
+            known = known_error(error)
+            if known is None:
+                _log.failure("{method} {path} failed", method=request.method, path=request.path)
+                known = error_page(500)
+            answer = known
+        request.answer(answer)
+
+
+def unsupported(request: ApiRequest) -> Answer:
+    """Answer a method that a path does not have; `patronictl` looks for this sentence.
+
+    :param request: the request.
+    """
+    method = request.method.decode("latin-1")
+    return error_page(
+        501, f"Unsupported method ({method!r})", "Server does not support this operation."
+    )
