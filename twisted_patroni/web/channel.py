@@ -1,0 +1,365 @@
+"""One connection: absolute deadlines, bounded input and output, fair turns.
+
+``twisted.web``'s channel parses HTTP well, but lets a client hold on: each byte restarts its only
+timer, pipelined requests are answered without end though nobody reads the answers, and a protocol
+error is answered by closing so abruptly that the client may never see why. This channel keeps the
+parser and replaces the manners.
+
+Some of the hooks are private names of ``twisted.web.http.HTTPChannel``; each has its test.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import (
+    IHalfCloseableDescriptor,
+    IHandshakeListener,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.web.http import HTTPChannel
+from zope.interface import implementer
+
+from twisted_patroni.web.answers import error_page
+from twisted_patroni.web.request import BodyTooLarge
+from twisted_patroni.web.wire import (
+    HTTP_1_0,
+    HTTP_1_1,
+    bad_line_status,
+    encode_answer,
+    plain_host,
+)
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+    from twisted.python.failure import Failure
+
+    from twisted_patroni.web.answers import Answer
+    from twisted_patroni.web.request import ApiRequest
+    from twisted_patroni.web.site import ApiSite
+
+
+class Phase(Enum):
+    """What a connection is waiting for; the value names the limit on how long it may."""
+
+    HANDSHAKE = "handshake"
+    FIRST_BYTE = "first_byte"
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "answer"  # ours to give: without a deadline, handlers bound themselves
+    IDLE = "idle"
+    LINGER = "linger"
+    CLOSE = "close"
+    UPGRADED = "upgraded"  # a WebSocket: no longer ours to judge
+
+
+_RETIRABLE = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.HEAD, Phase.BODY, Phase.IDLE}
+_LENGTH_DIGITS = 18
+# A client that means well sends larger chunks; each costs as much as several kilobytes of body.
+_FREE_CHUNKS = 1024
+_MEAN_CHUNK = 64
+
+
+@implementer(IHandshakeListener)
+class ApiChannel(HTTPChannel):
+    """A connection that no client can keep longer, or make larger, than the limits say.
+
+    :ivar deadline: when the present phase ends, on the site's clock.
+    :ivar phase: what the connection is waiting for.
+    """
+
+    _log = Logger()
+
+    site: ApiSite
+    requests: list[ApiRequest]
+    # Whatever carries us: TCP, Unix, TLS or a proxy's wrapper; no one interface names all it has.
+    transport: Any
+    _networkProducer: Any
+    phase = Phase.FIRST_BYTE
+    deadline = math.inf
+    _request_line = b""
+    _discarded = 0
+    _burst = 0
+    _turn: IDelayedCall | None = None
+    _host: IAddress | None = None
+    _peer: IAddress | None = None
+    _client_host: str | None = None
+
+    # Addresses: asking the kernel for each request costs more than parsing it.
+
+    def getHost(self) -> IAddress:
+        """Return our address, asked for once per connection."""
+        if self._host is None:
+            self._host = self.transport.getHost()
+        return self._host
+
+    def getPeer(self) -> IAddress:
+        """Return the client's address, asked for once, when its first bytes are there.
+
+        Not earlier, because a proxy tells it in its first line.
+        """
+        if self._peer is None:
+            self._peer = self.transport.getPeer()
+        return self._peer
+
+    @property
+    def client_host(self) -> str:
+        """The client's address as text, IPv4 as IPv4; empty for a Unix socket."""
+        if self._client_host is None:
+            self._client_host = plain_host(getattr(self.getPeer(), "host", ""))
+        return self._client_host
+
+    # Phases and deadlines.
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase and its deadline.
+
+        :param phase: what is waited for from now on.
+        """
+        self.phase = phase
+        self.deadline = self.site.reactor.seconds() + self.site.allowance[phase]
+
+    def overdue(self) -> None:
+        """End the phase whose deadline has passed."""
+        phase = self.phase
+        self.site.timeouts[phase.value] += 1
+        if phase is Phase.CLOSE:
+            self.abort()
+        elif phase in (Phase.HEAD, Phase.BODY) and not self._waitingForTransport:
+            self._refuse(error_page(408, close=True))
+        else:
+            self.loseConnection()
+
+    def retire(self) -> None:
+        """Close at once, or after the answer that is being made."""
+        if self.phase is Phase.ANSWER:
+            self.persistent = False
+        elif self.phase in _RETIRABLE:
+            # A clean end of TLS would need the client's consent.
+            if self.isSecure():
+                self.abort()
+            else:
+                self.loseConnection()
+
+    def connectionMade(self) -> None:
+        """Start the clock at the accept."""
+        self.MAX_LENGTH = self.site.limits.line_bytes
+        self.maxHeaders = self.site.limits.headers
+        self.totalHeadersSize = self.site.limits.head_bytes
+        self.enter(Phase.HANDSHAKE if self.isSecure() else Phase.FIRST_BYTE)
+        self.site.joined(self)
+        super().connectionMade()
+
+    def handshakeCompleted(self) -> None:
+        """Wait for the first byte of HTTP, now that TLS is up."""
+        self.enter(Phase.FIRST_BYTE)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection and tell the request in flight."""
+        self._left()
+        super().connectionLost(reason)
+
+    def _left(self) -> None:
+        self.phase = Phase.CLOSE
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self.site.left(self)
+
+    def abort(self) -> None:
+        """End the connection at once, whatever was still to be sent."""
+        self.phase = Phase.CLOSE
+        self.deadline = math.inf
+        self.transport.abortConnection()
+
+    def loseConnection(self) -> None:
+        """Close when what was written has been sent, but do not wait for that for ever."""
+        self.enter(Phase.CLOSE)
+        super().loseConnection()
+
+    # Input.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse what arrives, while it is still of interest."""
+        if self.phase in (Phase.FIRST_BYTE, Phase.IDLE):
+            self._burst = 0
+            self.enter(Phase.HEAD)
+        elif self.phase is Phase.LINGER:
+            self._discard(data)
+            return
+        elif self.phase is Phase.CLOSE:
+            return
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Parse a line of the head."""
+        if not self.requests:
+            self._request_line = line
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is too long."""
+        self._refuse(error_page(431 if self.requests else 414, close=True))
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a part of a body, or what arrives while a request is being answered."""
+        if self.phase is Phase.LINGER:
+            self._discard(data)
+        elif self.phase is Phase.UPGRADED:
+            self.dataReceived(data)
+        else:
+            try:
+                super().rawDataReceived(data)
+            except BodyTooLarge:
+                self._refuse(error_page(413, close=True))
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        # The parser would hand thousands of digits to int(), which raises.
+        if header == b"Content-Length" and len(data) > _LENGTH_DIGITS:
+            return bool(self._failChooseTransferDecoder())
+        return bool(super()._maybeChooseTransferDecoder(header, data))
+
+    def checkPersistence(self, request: ApiRequest, version: bytes) -> bool:
+        """Tell whether the connection may serve another request after this one."""
+        if version != HTTP_1_1:
+            return False
+        values = request.requestHeaders.getRawHeaders(b"Connection", [])
+        tokens = b",".join(values).lower().split(b",")
+        return b"close" not in [token.strip() for token in tokens]
+
+    def allHeadersReceived(self) -> None:
+        """Decide about the request before any of its body is read."""
+        request = self.requests[-1]
+        self.persistent = self.checkPersistence(request, self._version)
+        request.gotLength(self.length)
+        refusal = self._judge(request)
+        if self.length == 0:
+            request.refusal = refusal
+        elif refusal is not None:
+            self.persistent = False
+            request.answer(refusal)
+        else:
+            self.enter(Phase.BODY)
+            expectation = request.requestHeaders.getRawHeaders(b"Expect", [b""])[0]
+            if expectation.lower() == b"100-continue" and self._version == HTTP_1_1:
+                self._send100Continue()
+
+    def _judge(self, request: ApiRequest) -> Answer | None:
+        try:
+            request.head_received(self._command, self._path, self._version)
+        except ValueError:
+            return error_page(400, close=True)
+        refusal = self.site.judge(request)
+        if refusal is None and self.length is not None and self.length > request.body_limit:
+            return error_page(413, close=True)
+        return refusal
+
+    def allContentReceived(self) -> None:
+        """Hand the complete request over."""
+        self.enter(Phase.ANSWER)
+        super().allContentReceived()
+
+    # Refusals.
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        if (
+            self._receivedHeaderSize > self.totalHeadersSize
+            or self._receivedHeaderCount > self.maxHeaders
+        ):
+            code = 431
+        else:
+            code = bad_line_status(self._request_line)
+        self._refuse(error_page(code, close=True))
+
+    def _refuse(self, answer: Answer) -> None:
+        """Answer a request that will not be read to its end."""
+        self.persistent = False
+        if self.phase is Phase.BODY:
+            self.requests[-1].answer(answer)
+            return
+        self.site.protocol_errors[answer.code] += 1
+        line = self._request_line
+        self.transport.write(
+            encode_answer(
+                answer,
+                version=HTTP_1_0 if line.endswith(HTTP_1_0) else HTTP_1_1,
+                method=line.partition(b" ")[0],
+                close=True,
+                standard=self.site.standard_headers(),
+                extra=self.site.extra_lines,
+            )
+        )
+        self._linger()
+
+    def _linger(self) -> None:
+        """Read and drop for a moment: closing on unread bytes would destroy the answer."""
+        self.enter(Phase.LINGER)
+        self.setRawMode()
+        self.paused = False
+        self._networkProducer.unregisterProducer()
+        self._networkProducer.resumeProducing()
+        # Lets the client see the end at once. TLS cannot be closed by half.
+        closeable_by_half = IHalfCloseableDescriptor.providedBy(self.transport)
+        if closeable_by_half and not self.isSecure():
+            self.transport.loseWriteConnection()
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded += len(data)
+        if self._discarded > self.site.limits.linger_bytes:
+            self.loseConnection()
+
+    # Output, and whose turn it is.
+
+    def requestDone(self, request: Any) -> None:
+        """Go on to the next request, now or when others have had their turn."""
+        if self.phase is not Phase.ANSWER:  # answered before its body was read
+            self.requests.remove(request)
+            self._linger()
+            return
+        self._burst += 1
+        pending = bool(self._buffer) or any(self._dataBuffer)
+        if self.persistent:
+            # Answers that nobody reads are not followed by more of them.
+            self.paused = self._waitingForTransport or (
+                pending and self._burst >= self.site.limits.burst
+            )
+            self.enter(Phase.HEAD if pending and not self.paused else Phase.IDLE)
+        super().requestDone(request)
+        if self.paused:
+            self._await_turn()
+
+    def resumeProducing(self) -> None:
+        """Go on: the client has read what was written."""
+        super().resumeProducing()
+        if self.paused:
+            self._await_turn()
+
+    def _await_turn(self) -> None:
+        self._networkProducer.pauseProducing()
+        if self._turn is None and not self._waitingForTransport:
+            self._turn = self.site.reactor.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        if self._waitingForTransport or self.phase not in (Phase.IDLE, Phase.HEAD):
+            return
+        self.paused = False
+        self._burst = 0
+        if self._buffer:
+            self.enter(Phase.HEAD)
+        self._networkProducer.resumeProducing()
+        super().dataReceived(b"")
+
+    def _protocolUpgradeForWebsockets(self, protocol: IProtocol) -> None:
+        """Hand the connection over, but keep counting it."""
+        super()._protocolUpgradeForWebsockets(protocol)
+        self.enter(Phase.UPGRADED)
+
+        def lost(reason: Failure = connectionDone) -> None:
+            self._left()
+            protocol.connectionLost(reason)
+
+        self.connectionLost = lost  # type: ignore[method-assign]

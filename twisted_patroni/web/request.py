@@ -1,0 +1,165 @@
+"""One request: what was asked, and the one answer to it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+
+from twisted_patroni.web.answers import error_page
+from twisted_patroni.web.wire import encode_answer, parse_target
+
+if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
+    from twisted_patroni.web.answers import Answer
+    from twisted_patroni.web.channel import ApiChannel
+    from twisted_patroni.web.site import ApiSite
+
+
+class BodyTooLarge(Exception):
+    """A body grew beyond what its request may carry."""
+
+
+class ApiRequest(Request):
+    """A request whose target is read as Patroni reads it and whose answer is one value.
+
+    The facts about it are there from the end of its head on, before any of its body is read.
+    Streams may still be written the usual way (``setHeader``, ``write``, ``finish``).
+
+    :ivar target_path: the path asked for, see :class:`~twisted_patroni.web.wire.Target`.
+    :ivar query: the parameters of the query.
+    :ivar path_parameters: those parts of the path that the resource tree gives a name.
+    :ivar client_host: the client's address, empty for a Unix socket.
+    :ivar body_limit: how many bytes of body are accepted; whoever admits requests may change it.
+    :ivar refusal: the answer that was decided at the end of the head, if any.
+    :ivar started: when the request was complete, on the site's clock.
+    """
+
+    _log = Logger()
+
+    target_path: str = ""
+    query: dict[str, str]
+    path_parameters: dict[str, str]
+    content: Any
+    client_host: str = ""
+    body_limit: int = 0
+    refusal: Answer | None = None
+    started: float = 0.0
+    channel: ApiChannel
+    site: ApiSite
+    _resource: IResource | None = None
+
+    def head_received(self, method: bytes, target: bytes, version: bytes) -> None:
+        """Take note of what is asked, at the end of the head.
+
+        :param method: the method.
+        :param target: the target as sent.
+        :param version: the version of HTTP.
+        :raises ValueError: if the target cannot be read.
+        """
+        site = self.site = self.channel.site
+        self.method, self.uri, self.clientproto = method, target, version
+        self.client_host = self.channel.client_host
+        self.body_limit = site.limits.body_bytes
+        self.started = site.reactor.seconds()
+        self.args: dict[bytes, list[bytes]] = {}
+        self.query = {}
+        self.path_parameters = {}
+        self.prepath, self.postpath = [], []
+        parsed = parse_target(target)
+        self.target_path, self.query = parsed.path, parsed.query
+        self.path = parsed.path.encode("latin-1")
+        self.postpath = parsed.components
+
+    @property
+    def resource(self) -> IResource:
+        """The resource at the target, looked for once."""
+        if self._resource is None:
+            self._resource = self.site.getResourceFor(self)
+        return self._resource
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep the body in memory: it is small, and a file would block the reactor."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Store a part of the body.
+
+        :raises BodyTooLarge: if the body has become larger than this request may send.
+        """
+        if self.content.tell() + len(data) > self.body_limit:
+            raise BodyTooLarge
+        self.content.write(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Go on with the complete request; its head is known since :meth:`head_received`."""
+        self.started = self.site.reactor.seconds()
+        self.content.seek(0)
+        self.process()
+
+    def process(self) -> None:
+        """Let the resource at the target answer, unless the answer is known already."""
+        if self.refusal is not None:
+            self.answer(self.refusal)
+            return
+        try:
+            self.render(self.resource)
+        except Exception:
+            self.processingFailed(Failure())
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Log a failure that no resource handled, and answer with status 500 if still possible.
+
+        :param reason: the failure.
+        """
+        self._log.failure("{method} {uri} failed", reason, method=self.method, uri=self.uri)
+        if not (self._disconnected or self.finished):
+            if self.startedWriting:
+                self.channel.abort()
+            else:
+                self.answer(error_page(500, close=True))
+        return reason
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer in one write and finish; without effect once the client has left.
+
+        :param answer: the answer.
+        :raises RuntimeError: if something was written already.
+        """
+        if self._disconnected:
+            return
+        if self.startedWriting:
+            raise RuntimeError(f"{self!r} is answered twice")
+        channel = self.channel
+        if answer.close:
+            channel.persistent = False
+        self.startedWriting = 1
+        self.code = answer.code
+        self.sentLength = len(answer.body)
+        channel.write(
+            encode_answer(
+                answer,
+                version=self.clientproto,
+                method=self.method,
+                close=not channel.persistent,
+                standard=self.site.standard_headers(),
+                extra=self.site.extra_lines,
+            )
+        )
+        self.finish()
+
+    def write(self, data: bytes) -> None:
+        """Write a part of a streamed answer; the headers of every answer go before the first."""
+        if not (self.startedWriting or self._disconnected):
+            headers = self.responseHeaders
+            headers.setRawHeaders(b"Server", [self.site.server_token])
+            headers.setRawHeaders(b"Date", [self.site.date()])
+            for name, value in self.site.extra_headers:
+                headers.addRawHeader(name, value)
+            if not self.channel.persistent:
+                headers.setRawHeaders(b"Connection", [b"close"])
+        super().write(data)
