@@ -1,47 +1,33 @@
-"""Drive libpq from the reactor: one connection, its queries and its cancel requests.
+"""Drive one libpq connection from the reactor: connecting, one statement at a time, cancelling.
 
-libpq is asked to do nothing that blocks. Two of its habits shape this module. It closes and replaces
-its socket inside its own functions, which would leave a dead number in the reactor's tables, so
-what is registered is a duplicate that belongs to us. And it cannot be interrupted, so whatever
-takes too long is given up by finishing the whole connection.
+libpq is asked to do nothing that blocks, and what takes too long is given up by finishing the
+whole connection, for libpq has no other way to be interrupted.
 """
 
 from __future__ import annotations
 
-import os
 from enum import Enum, auto
-from threading import Thread
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from attrs import frozen
-from psycopg import capabilities, pq
+from psycopg import pq
 from psycopg.adapt import Transformer
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import (
-    IReactorFDSet,
-    IReactorFromThreads,
-    IReactorPluggableNameResolver,
-    IReactorTime,
-    IReadDescriptor,
-    IWriteDescriptor,
-)
-from zope.interface import implementer
+
+from twisted_patroni._pqsocket import SocketWatch, best_cancel_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
     from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
+
+    from twisted_patroni._pqsocket import CancelRequest, LinkReactor
 
 #: Seconds for the server to react to a cancel request before the connection is dropped.
 CANCEL_GRACE = 1.0
 _COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
-
-
-class LinkReactor(IReactorTime, IReactorFDSet, IReactorPluggableNameResolver, IReactorFromThreads):
-    """What a connection to PostgreSQL needs of a reactor."""
 
 
 @frozen
@@ -94,156 +80,6 @@ class Rows:
     server_version: int
 
 
-@implementer(IReadDescriptor, IWriteDescriptor)
-class SocketWatch:
-    """Calls back when a socket of libpq's is ready, through a duplicate of it.
-
-    :param reactor: what watches.
-    :param ready: called when the socket is readable, writable or broken.
-    """
-
-    def __init__(self, reactor: LinkReactor, ready: Callable[[], None]) -> None:
-        self._reactor = reactor
-        self._ready = ready
-        self._fd = -1
-        self._reading = False
-        self._writing = False
-
-    def watch(self, socket: int, *, reading: bool = False, writing: bool = False) -> None:
-        """Watch this socket instead of the one before."""
-        self.stop()
-        self._fd = os.dup(socket)
-        self.want(reading=reading, writing=writing)
-
-    def want(self, *, reading: bool, writing: bool) -> None:
-        """Change what is waited for."""
-        if reading != self._reading:
-            (self._reactor.addReader if reading else self._reactor.removeReader)(self)
-            self._reading = reading
-        if writing != self._writing:
-            (self._reactor.addWriter if writing else self._reactor.removeWriter)(self)
-            self._writing = writing
-
-    def stop(self) -> None:
-        """Watch nothing, and close the duplicate."""
-        self.want(reading=False, writing=False)
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-
-    def fileno(self) -> int:
-        """Return the duplicate, for the reactor."""
-        return self._fd
-
-    def logPrefix(self) -> str:
-        """Return the name under which the reactor logs."""
-        return "PostgreSQL"
-
-    def doRead(self) -> None:
-        """Go on: there is something to read."""
-        self._ready()
-
-    def doWrite(self) -> None:
-        """Go on: there is room to write."""
-        self._ready()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Let libpq find out for itself; the reactor has already stopped watching."""
-        self._reading = self._writing = False
-        self._ready()
-
-
-class CancelRequest(Protocol):
-    """Asks the server to cancel what a connection is running."""
-
-    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None: ...
-
-    def start(self) -> None:
-        """Send the request; ``done`` is called when nothing more will come of it."""
-
-    def stop(self) -> None:
-        """Forget it: ``done`` is not called any more."""
-
-
-class ReactorCancelRequest:
-    """A cancel request as libpq 17 and later can send it: without blocking."""
-
-    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None:
-        self._cancel = pg.cancel_conn()
-        self._watch = SocketWatch(reactor, self._progress)
-        self._done = done
-
-    def start(self) -> None:
-        """Send the request; ``done`` is called when nothing more will come of it."""
-        try:
-            self._cancel.start()
-            self._watch.watch(self._cancel.socket, writing=True)
-        except (psycopg.Error, OSError):
-            self._finish()
-
-    def stop(self) -> None:
-        """Forget it: ``done`` is not called any more."""
-        self._watch.stop()
-        self._cancel.finish()
-
-    def _progress(self) -> None:
-        self._watch.stop()  # before libpq replaces its socket
-        try:
-            status = self._cancel.poll()
-            if status in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
-                self._watch.watch(
-                    self._cancel.socket,
-                    reading=status == pq.PollingStatus.READING,
-                    writing=status == pq.PollingStatus.WRITING,
-                )
-                return
-        except (psycopg.Error, OSError):
-            pass  # not sent: the grace period of whoever asked for it decides what comes next
-        self._finish()
-
-    def _finish(self) -> None:
-        self.stop()
-        self._done()
-
-
-class ThreadCancelRequest:
-    """A cancel request as libpq before 17 can send it: blocking, so in a thread of its own.
-
-    The thread is a daemon and not one of a pool: a frozen server holds it for as long as it likes,
-    and nothing else may have to wait for that, least of all the end of the process.
-    """
-
-    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None:
-        self._reactor = reactor
-        self._cancel = pg.get_cancel()
-        self._done: Callable[[], None] | None = done
-
-    def start(self) -> None:
-        """Send the request; ``done`` is called when nothing more will come of it."""
-        Thread(target=self._block, name="postgres-cancel", daemon=True).start()
-
-    def stop(self) -> None:
-        """Forget it: ``done`` is not called any more."""
-        self._done = None
-
-    def _block(self) -> None:
-        try:
-            self._cancel.cancel()
-        except psycopg.Error:
-            pass  # not sent: the grace period of whoever asked for it decides what comes next
-        finally:
-            self._reactor.callFromThread(self._finish)
-
-    def _finish(self) -> None:
-        if self._done is not None:
-            self._done()
-
-
-def best_cancel_request() -> type[CancelRequest]:
-    """Return the kind of cancel request that suits the libpq in use."""
-    return ReactorCancelRequest if capabilities.has_cancel_safe() else ThreadCancelRequest
-
-
 class _State(Enum):
     CONNECTING = auto()
     IDLE = auto()
@@ -252,7 +88,7 @@ class _State(Enum):
 
 
 class Session:
-    """One connection, from the first attempt to its end; at most one statement at a time.
+    """One connection, from the first attempt to its end, and at most one statement at a time.
 
     :param reactor: what watches the socket.
     :param on_lost: called once when an established connection ends, except by :meth:`close`.
@@ -262,7 +98,7 @@ class Session:
     def __init__(
         self,
         reactor: LinkReactor,
-        on_lost: Callable[[LinkLost], None],
+        on_lost: Callable[[PostgresError], None],
         cancel_request: type[CancelRequest] | None = None,
     ) -> None:
         self._reactor = reactor
@@ -288,7 +124,7 @@ class Session:
         :param conninfo: a libpq connection string that leaves no host name to resolve.
         :return: fires when statements can be sent; cancelling it gives the attempt up.
         """
-        waiter: Deferred[None] = Deferred(lambda _: self.close(LinkLost("given up")))
+        waiter: Deferred[None] = Deferred(self._give_up)
         self._waiter = waiter
         self._pg = pq.PGconn.connect_start(conninfo.encode())
         self._state = _State.CONNECTING
@@ -320,19 +156,15 @@ class Session:
 
     def settled(self) -> Deferred[None]:
         """Wait until a cancelled statement is over; fails if the connection has to be dropped."""
-        if not self._unsettled:
+        if self._grace is None:
             return succeed(None)
         self._waiter = Deferred(self._forget)
         return self._waiter
 
-    def close(self, reason: LinkLost) -> None:
+    def close(self, reason: PostgresError) -> None:
         """End the connection; whoever waits for it gets the reason."""
         self._on_lost = lambda _: None
         self._end(reason)
-
-    @property
-    def _unsettled(self) -> bool:
-        return self._state is _State.BUSY or self._cancelling is not None
 
     def _complaint(self) -> str:
         return self._pg.error_message.decode("utf-8", "replace").strip()
@@ -393,7 +225,7 @@ class Session:
         if self._pg.status == pq.ConnStatus.BAD:
             return self._end(LinkLost(self._complaint()))
         self._state = _State.IDLE
-        if self._cancelling is not None or self._grace is not None:
+        if self._grace is not None:
             return self._settle()
         try:
             outcome: Rows | PostgresError = self._decode(results[-1])
@@ -426,13 +258,20 @@ class Session:
     def _forget(self, waiter: Deferred[Any]) -> None:
         self._waiter = None
 
+    def _give_up(self, waiter: Deferred[Any]) -> None:
+        self._forget(waiter)
+        self._end(ConnectionFailed("given up"))
+
     def _abandon(self, waiter: Deferred[Any]) -> None:
         """Ask the server to cancel, and give it a while to say that it has."""
         self._forget(waiter)
         silent = LinkLost("no reaction to a cancel request")
         self._grace = self._reactor.callLater(CANCEL_GRACE, self._end, silent)
-        self._cancelling = self._cancel_request(self._reactor, self._pg, self._cancel_sent)
-        self._cancelling.start()
+        try:
+            self._cancelling = self._cancel_request(self._reactor, self._pg, self._cancel_sent)
+            self._cancelling.start()
+        except (psycopg.Error, RuntimeError) as error:  # RuntimeError: no more threads
+            self._end(LinkLost(str(error)))
 
     def _cancel_sent(self) -> None:
         self._cancelling = None
@@ -443,11 +282,11 @@ class Session:
 
         A request still on its way would hit the next statement.
         """
-        if not self._unsettled:
-            if self._grace is not None:
-                self._grace.cancel()
-                self._grace = None
-            self._tell(None)
+        if self._grace is None or self._cancelling is not None or self._state is not _State.IDLE:
+            return
+        self._grace.cancel()
+        self._grace = None
+        self._tell(None)
 
     def _end(self, error: PostgresError) -> None:
         if self._state is _State.CLOSED:
@@ -460,6 +299,6 @@ class Session:
         if self._grace is not None and self._grace.active():
             self._grace.cancel()
         self._pg.finish()
-        if established and isinstance(error, LinkLost):
+        if established:
             self._on_lost(error)
         self._tell(error)

@@ -24,7 +24,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from twisted_patroni.web.answers import error_page
-from twisted_patroni.web.request import BodyTooLarge
+from twisted_patroni.web.request import BodyInCrumbs, BodyTooLarge
 from twisted_patroni.web.wire import (
     HTTP_1_0,
     HTTP_1_1,
@@ -58,9 +58,6 @@ class Phase(Enum):
 
 _RETIRABLE = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.HEAD, Phase.BODY, Phase.IDLE}
 _LENGTH_DIGITS = 18
-# A client that means well sends larger chunks; each costs as much as several kilobytes of body.
-_FREE_CHUNKS = 1024
-_MEAN_CHUNK = 64
 
 
 @implementer(IHandshakeListener)
@@ -215,6 +212,8 @@ class ApiChannel(HTTPChannel):
                 super().rawDataReceived(data)
             except BodyTooLarge:
                 self._refuse(error_page(413, close=True))
+            except BodyInCrumbs:
+                self._refuse(error_page(400, close=True))
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         # The parser would hand thousands of digits to int(), which raises.

@@ -24,6 +24,15 @@ class BodyTooLarge(Exception):
     """A body grew beyond what its request may carry."""
 
 
+class BodyInCrumbs(Exception):
+    """A body arrives in more parts than an honest client would make of it."""
+
+
+# Each part costs as much time as kilobytes in one piece would.
+_FREE_PARTS = 1024
+_BYTES_PER_PART = 64
+
+
 class ApiRequest(Request):
     """A request whose target is read as Patroni reads it and whose answer is one value.
 
@@ -52,6 +61,7 @@ class ApiRequest(Request):
     channel: ApiChannel
     site: ApiSite
     _resource: IResource | None = None
+    _parts = 0
 
     def head_received(self, method: bytes, target: bytes, version: bytes) -> None:
         """Take note of what is asked, at the end of the head.
@@ -90,9 +100,14 @@ class ApiRequest(Request):
         """Store a part of the body.
 
         :raises BodyTooLarge: if the body has become larger than this request may send.
+        :raises BodyInCrumbs: if it comes in tiny chunks without end.
         """
-        if self.content.tell() + len(data) > self.body_limit:
+        length = self.content.tell()
+        if length + len(data) > self.body_limit:
             raise BodyTooLarge
+        self._parts += 1
+        if self._parts > _FREE_PARTS + length // _BYTES_PER_PART:
+            raise BodyInCrumbs
         self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:

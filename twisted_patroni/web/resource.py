@@ -122,13 +122,14 @@ class Responder:
 
     refusal: Callable[[Access, ApiRequest], Refusal | None]
 
-    def admit(self, request: ApiRequest, endpoint: Endpoint | None) -> Answer | None:
-        """Decide, before a body is read, whether a request may go on.
+    def admit(self, request: ApiRequest) -> Answer | None:
+        """Route a request and decide, before a body is read, whether it may go on.
 
         :param request: its head is complete.
-        :param endpoint: what it was routed to.
         :return: the refusal, or ``None``.
         """
+        place = request.resource
+        endpoint = place.endpoint_for(request) if isinstance(place, Place) else None
         if endpoint is None:
             return unsupported(request)
         refusal = self.refusal(endpoint.access, request)

@@ -238,18 +238,27 @@ class Place(Resource):
         assert self._beyond is not None
         return self._beyond
 
+    def endpoint_for(self, request: ApiRequest) -> Endpoint | None:
+        """Return the endpoint for a request's method, and complete the path's parameters.
+
+        :param request: the request, which the tree led here.
+        """
+        route = self.routes.get(request.method.decode("latin-1"))
+        if route is None:
+            return None
+        if route.parameter is not None:
+            components = [*(request.prepath or ()), *(request.postpath or ())]
+            request.path_parameters[route.parameter] = b"/".join(components[route.depth :]).decode(
+                "latin-1"
+            )
+        return route.endpoint
+
     def render(self, request: ApiRequest) -> int:  # type: ignore[override]
         """Have the request answered by the endpoint for its method.
 
         :param request: the request.
         """
-        route = self.routes.get(request.method.decode("latin-1"))
-        if route is not None and route.parameter is not None:
-            components = [*(request.prepath or ()), *(request.postpath or ())]
-            request.path_parameters[route.parameter] = b"/".join(components[route.depth :]).decode(
-                "latin-1"
-            )
-        return self._render(request, None if route is None else route.endpoint)
+        return self._render(request, self.endpoint_for(request))
 
 
 def _with_head(routes: dict[str, Route]) -> dict[str, Route]:
