@@ -13,6 +13,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from twisted_patroni.engine.interface import ConfigConflict, DcsUnavailable, LaneFull
 from twisted_patroni.web.answers import Answer, error_page, text_answer
+from twisted_patroni.web.routing import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
