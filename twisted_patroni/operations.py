@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dateutil.parser
 from attrs import define, evolve, frozen
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class Operations:
         seconds = 2 * max(10, self.engine.node().loop_wait)
         try:
             return await self.hub.wait(judge).addTimeout(seconds, self.clock)
-        except TimeoutError:
+        except DeferredTimeout:
             return Outcome(
                 503,
                 f"{request.action.title()} status unknown: no outcome was seen within {seconds}"

@@ -8,7 +8,6 @@ do may hold the engine up.
 from __future__ import annotations
 
 import queue
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from twisted_patroni.metrics import KNOWN_METHODS, ApiMetrics
 from twisted_patroni.operations import Operations
 from twisted_patroni.postgres import PostgresLink
 from twisted_patroni.settings import Settings
-from twisted_patroni.status import DEADLINE, StatusSource
+from twisted_patroni.status import DEADLINE, Link, StatusSource
 from twisted_patroni.web.cluster import ClusterPages
 from twisted_patroni.web.config import Configuration
 from twisted_patroni.web.failsafe import Failsafe
@@ -55,6 +54,15 @@ GRACE = 2.0
 HOP_DEADLINE = GRACE + 3.0
 
 
+def local_link(reactor: Any, conninfo: Callable[[], Mapping[str, Any]]) -> Link:
+    """Return the connection over which PostgreSQL is asked for its status.
+
+    :param reactor: the reactor.
+    :param conninfo: libpq parameters for the local PostgreSQL.
+    """
+    return PostgresLink(reactor, conninfo, deadline=DEADLINE - 0.5)
+
+
 @define(eq=False)
 class RestApi:
     """The API of one node.
@@ -65,6 +73,7 @@ class RestApi:
     :param lanes: where blocking calls run; shown in the metrics.
     :param settings: the validated ``restapi`` section.
     :param limits: what clients may take.
+    :param make_link: builds the connection to the local PostgreSQL.
     """
 
     reactor: Any
@@ -73,10 +82,11 @@ class RestApi:
     lanes: Lanes
     settings: Settings
     limits: Limits = field(factory=Limits)
+    make_link: Callable[[Any, Callable[[], Mapping[str, Any]]], Link] = local_link
     site: ApiSite = field(init=False)
     endpoints: list[Endpoint] = field(init=False)
     metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
-    _link: PostgresLink = field(init=False)
+    _link: Link = field(init=False)
     _status: StatusSource = field(init=False)
     _addresses: AddressBook = field(init=False)
     _port: IListeningPort | None = field(default=None, init=False)
@@ -85,7 +95,7 @@ class RestApi:
     _waiting: list[Deferred[None]] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._link = PostgresLink(self.reactor, self.engine.conninfo, deadline=DEADLINE - 0.5)
+        self._link = self.make_link(self.reactor, self.engine.conninfo)
         self._status = StatusSource(self.engine, self._link, self.reactor)
         self._addresses = AddressBook(self.reactor, self.lanes.local.call)
         responder = Responder(self._refusal)
@@ -101,9 +111,17 @@ class RestApi:
         self._apply(self.settings)
 
     def _handlers(self) -> tuple[object, ...]:
-        operations = Operations(self.engine, self.hub, self.reactor, lambda: datetime.now(UTC))
+        def now() -> datetime:
+            return datetime.fromtimestamp(self.reactor.seconds(), UTC)
+
+        operations = Operations(self.engine, self.hub, self.reactor, now)
         return (
-            HealthChecks(self.engine, self._status, lambda: self.settings.legacy_roles, time.time),
+            HealthChecks(
+                self.engine,
+                self._status,
+                lambda: self.settings.legacy_roles,
+                self.reactor.seconds,
+            ),
             ClusterPages(self.engine),
             Configuration(self.engine),
             Failsafe(self.engine),

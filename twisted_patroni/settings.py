@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeVar
 
@@ -81,10 +82,8 @@ class Settings:
     def open_to_network(self) -> bool:
         """Whether anybody who reaches the port may use the unsafe endpoints."""
         loopback = self.listen.host == "localhost"
-        try:
+        with suppress(ValueError):  # a name, or every address
             loopback = loopback or ip_address(self.listen.host).is_loopback
-        except ValueError:
-            pass
         guarded = self.credentials or self.restricted or self.include_members
         return not guarded and not loopback
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
 from twisted_patroni.engine.interface import (
@@ -38,6 +39,9 @@ class Link(Protocol):
 
     def query(self, sql: str) -> Deferred[Rows]:
         """Run one statement."""
+
+    def close(self) -> None:
+        """Drop the connection for good."""
 
 
 @frozen
@@ -125,7 +129,7 @@ class StatusSource:
             reading = await self._shared.get().addTimeout(DEADLINE, self.clock)
         except CancelledError:
             raise
-        except (PostgresError, TimeoutError) as error:
+        except (PostgresError, DeferredTimeout) as error:
             self.failures += 1
             node = self.engine.node()
             state = UNKNOWN_STATE if node.state == RUNNING else node.state
