@@ -1,0 +1,112 @@
+"""What every engine promises, the real one as well as the double in memory."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from twisted_patroni.engine.interface import Engine
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import SynchronousTestCase
+
+    _Base = SynchronousTestCase
+else:
+    _Base = object
+
+SIZES: dict[str, int | None] = {
+    "1048576": 1048576,
+    "10MB": 10 * 2**20,
+    "1kB": 1024,
+    "1GB": 2**30,
+    "1TB": 2**40,
+    "1.5MB": 3 * 2**19,
+    "0x10": 16,
+    "1e3": 1000,
+    "1B": 1,
+    "0": 0,
+    "-1": -1,
+    "10mb": None,
+    "1KB": None,
+    "1MiB": None,
+    "5s": None,
+    "much": None,
+}
+SECONDS: list[tuple[Any, int | None]] = [
+    (10, 10),
+    ("10", 10),
+    ("10s", 10),
+    ("1min", 60),
+    ("2h", 7200),
+    ("1d", 86400),
+    (1.6, 2),
+    ("1000 ms", 1),
+    (0, 0),
+    ("-5s", -5),
+    ("soon", None),
+    ("10MB", None),
+    (None, None),
+]
+VERSIONS: dict[str, int | None] = {
+    "15": 150000,
+    "15.2": 150002,
+    "9.6.1": 90601,
+    "15.2.1": None,
+    "new": None,
+}
+TRUTHS: list[tuple[Any, bool | None]] = [
+    (True, True),
+    ("true", True),
+    ("ON", True),
+    ("yes", True),
+    (1, True),
+    (False, False),
+    ("off", False),
+    ("no", False),
+    (0, False),
+    ("perhaps", None),
+    (None, None),
+]
+
+
+class EngineContract(_Base):
+    """Tests for a test case whose :attr:`engine` is an engine of some kind."""
+
+    engine: Engine
+
+    def test_has_what_the_interface_has(self) -> None:
+        """Each method of the interface is there, with the same parameters."""
+        for name, promised in inspect.getmembers(Engine, inspect.isfunction):
+            if name.startswith("_"):
+                continue
+            offered = getattr(type(self.engine), name)
+            self.assertEqual(
+                list(inspect.signature(offered).parameters),
+                list(inspect.signature(promised).parameters),
+                name,
+            )
+        self.assertEqual(self.engine.version, "4.1.5")
+
+    def test_sizes(self) -> None:
+        """Sizes have PostgreSQL's units, in PostgreSQL's spelling only."""
+        for text, expected in SIZES.items():
+            self.assertEqual(self.engine.parse_size(text), expected, text)
+
+    def test_durations(self) -> None:
+        """Durations are numbers of seconds, or have PostgreSQL's units."""
+        for value, expected in SECONDS:
+            self.assertEqual(self.engine.parse_seconds(value), expected, repr(value))
+
+    def test_versions(self) -> None:
+        """Versions have two parts since 10 and three before; the rest is told so."""
+        for text, expected in VERSIONS.items():
+            if expected is None:
+                error = self.assertRaises(ValueError, self.engine.parse_version, text)
+                self.assertIn("Invalid PostgreSQL version format", str(error), text)
+            else:
+                self.assertEqual(self.engine.parse_version(text), expected, text)
+
+    def test_truth_values(self) -> None:
+        """Truth values are those of PostgreSQL's settings, without abbreviations."""
+        for value, expected in TRUTHS:
+            self.assertIs(self.engine.parse_bool(value), expected, repr(value))

@@ -1,0 +1,136 @@
+"""The whole API in memory: real routing, real HTTP, a fake engine, and a clock set by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.testing import MemoryReactorClock
+from zope.interface import implementer
+
+from tests.doubles import NOW, VERSION, FakeEngine, FakeLink, primary_row, replica_row
+from tests.wire_client import Client
+from twisted_patroni.engine.lanes import Lanes
+from twisted_patroni.events import Hub
+from twisted_patroni.restapi import RestApi
+from twisted_patroni.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@implementer(IReactorFromThreads)
+class Reactor(MemoryReactorClock):
+    """A reactor in memory, with nobody but the test to call it from another thread."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:  # noqa: A002
+        """Call a function at once."""
+        callable(*args, **kwargs)
+
+
+@frozen
+class Reply:
+    """A reply as a client sees it.
+
+    :param version: of HTTP, in the status line.
+    :param code: the status.
+    :param reason: the reason phrase.
+    :param headers: names and values in the order received.
+    :param body: all that followed.
+    """
+
+    version: str
+    code: int
+    reason: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Reply:
+        """Read one reply.
+
+        :param data: all that was received.
+        """
+        head, end, body = data.partition(b"\r\n\r\n")
+        assert end, data
+        status, *lines = head.decode("latin-1").split("\r\n")
+        version, code, reason = status.split(" ", 2)
+        headers = [tuple(line.split(": ", 1)) for line in lines]
+        return cls(version, int(code), reason, headers, body)  # type: ignore[arg-type]
+
+    def header(self, name: str) -> str | None:
+        """Return the value of the first header of a name, in whatever case."""
+        values = [value for each, value in self.headers if each.lower() == name.lower()]
+        return values[0] if values else None
+
+    def json(self) -> Any:
+        """Return the body as JSON."""
+        return json.loads(self.body)
+
+
+class ApiInMemory:
+    """The whole API over a fake engine, asked with bytes and driven by an injected clock.
+
+    :param engine: the engine; a healthy leader if not given.
+    :param section: keys of the ``restapi`` section, besides ``listen``.
+    """
+
+    def __init__(self, engine: FakeEngine | None = None, **section: Any) -> None:
+        self.engine = FakeEngine() if engine is None else engine
+        self.link = FakeLink(primary_row() if self.engine.view.leader else replica_row())
+        self.clock = Reactor()
+        self.clock.advance(NOW.timestamp())
+        self.hub = Hub(self.clock, self.engine.look)
+        self.engine.on_look = self.hub.publish
+        self.api = RestApi(
+            self.clock,
+            self.engine,
+            self.hub,
+            Lanes.on(self.clock),
+            Settings.of({"listen": "127.0.0.1:8008", **section}, VERSION),
+            make_link=lambda reactor, conninfo: self.link,
+        )
+
+    def begin(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        body: object = None,
+        *,
+        version: str = "1.0",
+        client: str = "192.0.2.7",
+    ) -> Client:
+        """Send a request and return the connection, whether or not there is an answer yet.
+
+        :param method: the method.
+        :param target: the target.
+        :param headers: the headers; ``Content-Length`` is added where there is a body.
+        :param body: bytes, or what to send as JSON; ``None`` for none.
+        :param version: of HTTP.
+        :param client: where the request comes from.
+        """
+        lines = [f"{method} {target} HTTP/{version}", "Host: node"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if body is None:
+            content = b""
+        else:
+            lines.append(f"Content-Length: {len(content)}")
+        connection = Client(self.api.site, self.clock, peer=IPv4Address("TCP", client, 50000))
+        connection.send("\r\n".join([*lines, "", ""]).encode("latin-1") + content)
+        return connection
+
+    def request(self, method: str, target: str, *arguments: Any, **options: Any) -> Reply:
+        """Send a request as :meth:`begin` does and return the reply that is there at once."""
+        return Reply.parse(self.begin(method, target, *arguments, **options).received())
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in steps of half a second.
+
+        :param seconds: how much.
+        """
+        self.clock.pump([0.5] * round(seconds * 2))
