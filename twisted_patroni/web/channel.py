@@ -24,7 +24,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from twisted_patroni.web.answers import error_page
-from twisted_patroni.web.request import BodyInCrumbs, BodyTooLarge
+from twisted_patroni.web.request import BodyRefused
 from twisted_patroni.web.wire import (
     HTTP_1_0,
     HTTP_1_1,
@@ -210,10 +210,8 @@ class ApiChannel(HTTPChannel):
         else:
             try:
                 super().rawDataReceived(data)
-            except BodyTooLarge:
-                self._refuse(error_page(413, close=True))
-            except BodyInCrumbs:
-                self._refuse(error_page(400, close=True))
+            except BodyRefused as refused:
+                self._refuse(error_page(refused.code, close=True))
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         # The parser would hand thousands of digits to int(), which raises.

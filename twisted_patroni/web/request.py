@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from twisted_patroni.web.site import ApiSite
 
 
-class BodyTooLarge(Exception):
-    """A body grew beyond what its request may carry."""
+@frozen
+class BodyRefused(Exception):
+    """A body is not read to its end.
 
+    :param code: the status that says why.
+    """
 
-class BodyInCrumbs(Exception):
-    """A body arrives in more parts than an honest client would make of it."""
+    code: int
 
 
 # Each part costs as much time as kilobytes in one piece would.
@@ -99,15 +102,14 @@ class ApiRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Store a part of the body.
 
-        :raises BodyTooLarge: if the body has become larger than this request may send.
-        :raises BodyInCrumbs: if it comes in tiny chunks without end.
+        :raises BodyRefused: if the body is larger than it may be, or in tiny chunks without end.
         """
         length = self.content.tell()
         if length + len(data) > self.body_limit:
-            raise BodyTooLarge
+            raise BodyRefused(413)
         self._parts += 1
         if self._parts > _FREE_PARTS + length // _BYTES_PER_PART:
-            raise BodyInCrumbs
+            raise BodyRefused(400)
         self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:

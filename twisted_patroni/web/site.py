@@ -23,7 +23,7 @@ from twisted_patroni.web.request import ApiRequest
 from twisted_patroni.web.wire import header_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.web.resource import IResource
@@ -227,11 +227,15 @@ class ApiSite(Site):
         if not self._channels:
             self._sweeper.stop()
         now = self.reactor.seconds()
-        for channel in [channel for channel in self._channels if channel.deadline < now]:
+        self._each(ApiChannel.overdue, [c for c in self._channels if c.deadline < now])
+
+    def _each(self, end: Callable[[ApiChannel], None], channels: Iterable[ApiChannel]) -> None:
+        # One connection that cannot be ended must not save the others.
+        for channel in channels:
             try:
-                channel.overdue()
+                end(channel)
             except Exception:
-                self._log.failure("closing the connection of {peer} failed", peer=channel.getPeer())
+                self._log.failure("ending the connection of {peer} failed", peer=channel.getPeer())
 
     # Requests.
 
@@ -280,8 +284,7 @@ class ApiSite(Site):
         self._shut = True
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
-        for channel in list(self._channels):
-            channel.retire()
+        self._each(ApiChannel.retire, list(self._channels))
         if not self._channels:
             self._gone()
         elif self._aborting is None:
@@ -289,8 +292,7 @@ class ApiSite(Site):
         return done
 
     def _abort(self) -> None:
-        for channel in list(self._channels):
-            channel.abort()
+        self._each(ApiChannel.abort, list(self._channels))
         # Not when the last one is gone: nothing that a client does may delay the end. The losses
         # that the aborts cause are delivered before this call.
         self._aborting = self.reactor.callLater(0, self._gone)
