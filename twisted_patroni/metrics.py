@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _STATE_NUMBERS = {text: number for number, (_, text) in enumerate(STATES)}
 _SINCE_REPLICATION_STATE = 90600
+#: Methods that have a label of their own; a client cannot make more.
+_KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"PATCH", b"DELETE"})
 
 
 @frozen
@@ -197,6 +199,7 @@ class ApiMetrics:
     requests: Counter = field(init=False)
     seconds: Histogram = field(init=False)
     looks: Counter = field(init=False)
+    _counters: dict[tuple[bytes, int], Counter] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.requests = Counter(
@@ -215,6 +218,22 @@ class ApiMetrics:
             "patroni_dcs_looks", "Looks at the DCS by engine and API.", registry=self.registry
         )
 
+    def answered(self, method: bytes, code: int, seconds: float) -> None:
+        """Count an answered request.
+
+        :param method: its method.
+        :param code: the answer's status.
+        :param seconds: how long the answer took.
+        """
+        counter = self._counters.get((method, code))
+        if counter is None:
+            label = method.decode() if method in _KNOWN_METHODS else "other"
+            counter = self.requests.labels(label, code)
+            if method in _KNOWN_METHODS:
+                self._counters[method, code] = counter
+        counter.inc()
+        self.seconds.observe(seconds)
+
     def gauge(self, name: str, summary: str, value: Callable[[], float]) -> None:
         """Show a number that is kept elsewhere.
 
@@ -227,7 +246,3 @@ class ApiMetrics:
     def text(self) -> str:
         """Return these metrics in Prometheus' text format."""
         return generate_latest(self.registry).decode("utf-8")
-
-
-#: Methods that have a label of their own; a client cannot make more.
-KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})

@@ -20,7 +20,7 @@ from twisted.web.server import version as library_version
 from twisted_patroni.access import Access, Policy, Refusal, check
 from twisted_patroni.addresses import AddressBook, member_hosts
 from twisted_patroni.listening import open_listener
-from twisted_patroni.metrics import KNOWN_METHODS, ApiMetrics
+from twisted_patroni.metrics import ApiMetrics
 from twisted_patroni.operations import Operations
 from twisted_patroni.postgres import PostgresLink
 from twisted_patroni.settings import Settings
@@ -243,9 +243,7 @@ class RestApi:
         )
 
     def _count(self, request: ApiRequest, code: int, seconds: float) -> None:
-        method = request.method.decode("latin-1")
-        self.metrics.requests.labels(method if method in KNOWN_METHODS else "other", code).inc()
-        self.metrics.seconds.observe(seconds)
+        self.metrics.answered(request.method, code, seconds)
 
     def _show_gauges(self) -> None:
         site, status, gauge = self.site, self._status, self.metrics.gauge

@@ -6,12 +6,30 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
 T = TypeVar("T")
+
+
+class _Round(Generic[T]):
+    """Those who share one run, and the timer that releases them if it takes too long."""
+
+    def __init__(self) -> None:
+        self.callers: deque[Deferred[T]] = deque()
+        self.timer: IDelayedCall | None = None
+
+    def answer(self, outcome: T | Failure) -> None:
+        """Tell everybody; a callback may cancel other callers or ask again meanwhile."""
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        while self.callers:
+            self.callers.popleft().callback(outcome)
 
 
 class SharedNext(Generic[T]):
@@ -22,13 +40,22 @@ class SharedNext(Generic[T]):
 
     :param run: begins one run and returns its outcome. It may answer at once, and it may fail:
         the failure reaches the callers of that run and does not stop the next.
+    :param clock: for the patience.
+    :param patience: seconds after which callers get a :class:`TimeoutError` of Twisted instead of
+        waiting longer, counted from the first of those who share a run. ``None`` for no limit.
     """
 
-    def __init__(self, run: Callable[[], Awaitable[T]]) -> None:
+    def __init__(
+        self,
+        run: Callable[[], Awaitable[T]],
+        clock: IReactorTime | None = None,
+        patience: float | None = None,
+    ) -> None:
         self._run = run
+        self._clock = clock
+        self._patience = patience
         self._running = False
-        self._current: deque[Deferred[T]] = deque()
-        self._next: deque[Deferred[T]] = deque()
+        self._next: _Round[T] = _Round()
 
     def get(self) -> Deferred[T]:
         """Return the outcome of a run that begins now or later, never of one begun before.
@@ -38,8 +65,11 @@ class SharedNext(Generic[T]):
 
         :return: fires with the outcome of the run, or with its failure.
         """
-        caller: Deferred[T] = Deferred(self._forget)
-        self._next.append(caller)
+        joined = self._next
+        caller: Deferred[T] = Deferred(joined.callers.remove)
+        if not joined.callers and self._clock is not None and self._patience is not None:
+            joined.timer = self._clock.callLater(self._patience, self._lose_patience, joined)
+        joined.callers.append(caller)
         if not self._running:
             Deferred.fromCoroutine(self._rounds())
         return caller
@@ -47,19 +77,17 @@ class SharedNext(Generic[T]):
     async def _rounds(self) -> None:
         """Run as long as somebody waits. Never fails: the failures belong to the callers."""
         self._running = True
-        while self._next:
-            self._current, self._next = self._next, deque()
+        while self._next.callers:
+            current, self._next = self._next, _Round()
             outcome: T | Failure
             try:
                 outcome = await self._run()
             except Exception:
                 outcome = Failure()
-            # A callback may cancel other callers or ask again, so look at the queue each time.
-            while self._current:
-                self._current.popleft().callback(outcome)
+            current.answer(outcome)
         self._running = False
 
-    def _forget(self, caller: Deferred[T]) -> None:
-        for waiting in (self._current, self._next):
-            if caller in waiting:
-                waiting.remove(caller)
+    def _lose_patience(self, late: _Round[T]) -> None:
+        if late is self._next:
+            self._next = _Round()
+        late.answer(Failure(DeferredTimeout(self._patience, "no outcome in time")))

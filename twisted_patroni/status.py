@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
@@ -21,12 +21,14 @@ from twisted_patroni.postgres import PostgresError, Rows
 from twisted_patroni.sharing import SharedNext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from datetime import datetime
 
     from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
 
 _log = Logger()
+_T = TypeVar("_T")
 
 #: Seconds within which every caller has an answer, whatever PostgreSQL does.
 DEADLINE = 3.0
@@ -89,13 +91,28 @@ class Status:
         return self.location is None
 
 
-@frozen
-class _Reading:
-    """What PostgreSQL said, before the engine's view is added."""
+@define(eq=False)
+class Snapshot:
+    """The node and PostgreSQL's status at one moment, shared by all who asked in time for it.
 
-    row: StatusRow
-    server_version: int
-    timeline: int | None
+    :param node: the engine's view.
+    :param status: PostgreSQL's status.
+    """
+
+    node: NodeView
+    status: Status
+    _answers: dict[Hashable, Any] = field(factory=dict, init=False)
+
+    def once(self, key: Hashable, make: Callable[[Snapshot], _T]) -> _T:
+        """Return what is made of this snapshot, made once for all who ask for the same.
+
+        :param key: what is asked for.
+        :param make: makes it.
+        """
+        answer: _T | None = self._answers.get(key)
+        if answer is None:
+            answer = self._answers[key] = make(self)
+        return answer
 
 
 @define(eq=False)
@@ -115,38 +132,49 @@ class StatusSource:
     clock: IReactorTime
     statements: int = field(default=0, init=False)
     failures: int = field(default=0, init=False)
-    _shared: SharedNext[_Reading] = field(init=False)
+    _shared: SharedNext[Snapshot] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._shared = SharedNext(lambda: Deferred.fromCoroutine(self._ask()))
+        self._shared = SharedNext(
+            lambda: Deferred.fromCoroutine(self._take()), self.clock, DEADLINE
+        )
 
-    async def current(self) -> tuple[NodeView, Status]:
-        """Return the engine's view and PostgreSQL's status, both as of now."""
+    def current(self) -> Deferred[Snapshot]:
+        """Return a snapshot that is not older than the call."""
         node = self.engine.node()
         if node.state not in QUERYABLE_STATES:
-            return node, Status(node.state, node.role)
-        try:
-            reading = await self._shared.get().addTimeout(DEADLINE, self.clock)
-        except CancelledError:
-            raise
-        except (PostgresError, DeferredTimeout) as error:
-            self.failures += 1
-            node = self.engine.node()
-            state = UNKNOWN_STATE if node.state == RUNNING else node.state
-            _log.debug("PostgreSQL did not tell its status: {error}", error=error)
-            return node, Status(state, node.role)
-        node = self.engine.node()
-        return node, _status(node, reading, self.engine.replication_state(reading.row))
+            return succeed(Snapshot(node, Status(node.state, node.role)))
+        return self._shared.get().addErrback(self._too_late)
 
-    async def _ask(self) -> _Reading:
+    async def _take(self) -> Snapshot:
+        try:
+            row, version, timeline = await self._ask()
+        except PostgresError as error:
+            return self._silent(error)
+        node = self.engine.node()
+        state = self.engine.replication_state(row)
+        return Snapshot(node, _status(node, row, version, timeline, state))
+
+    def _too_late(self, failure: Failure) -> Snapshot:
+        failure.trap(DeferredTimeout)
+        return self._silent(failure.value)
+
+    def _silent(self, error: BaseException | None) -> Snapshot:
+        self.failures += 1
+        node = self.engine.node()
+        _log.debug("PostgreSQL did not tell its status: {error}", error=error)
+        state = UNKNOWN_STATE if node.state == RUNNING else node.state
+        return Snapshot(node, Status(state, node.role))
+
+    async def _ask(self) -> tuple[StatusRow, int, int | None]:
+        """Return what PostgreSQL says, its version and the timeline."""
         query = self.engine.status_query()
         if query is None:
             raise PostgresError("the server's version is not known yet")
         self.statements += 1
         result = await self.link.query(query.sql)
         row = StatusRow(*result.rows[0])
-        timeline = row.timeline or await self._replica_timeline()
-        return _Reading(row, result.server_version, timeline)
+        return row, result.server_version, row.timeline or await self._replica_timeline()
 
     async def _replica_timeline(self) -> int | None:
         cluster = self.engine.node().cluster
@@ -164,8 +192,13 @@ class StatusSource:
             return None
 
 
-def _status(node: NodeView, reading: _Reading, replication_state: str | None) -> Status:
-    row = reading.row
+def _status(
+    node: NodeView,
+    row: StatusRow,
+    server_version: int,
+    timeline: int | None,
+    replication_state: str | None,
+) -> Status:
     primary = row.timeline != 0
     role = _PRIMARY if primary else _REPLICA
     if not primary and node.mode.standby_cluster:
@@ -179,7 +212,7 @@ def _status(node: NodeView, reading: _Reading, replication_state: str | None) ->
     return Status(
         state=node.state,
         role=role,
-        server_version=reading.server_version,
+        server_version=server_version,
         start_time=row.start_time,
         location=row.location if primary else None,
         received=row.written or row.received or row.replayed,
@@ -188,7 +221,7 @@ def _status(node: NodeView, reading: _Reading, replication_state: str | None) ->
         replay_paused=row.replay_paused,
         sync_standby=synchronous and not node.global_quorum,
         quorum_standby=synchronous and node.global_quorum,
-        timeline=reading.timeline,
+        timeline=timeline,
         latest_end_lsn=row.latest_end or None,
         replication_state=replication_state,
         senders=row.senders,

@@ -6,13 +6,13 @@ import json
 from copy import deepcopy
 from datetime import datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from patroni import global_config
 from patroni.exceptions import DCSError, PostgresException
 from patroni.postgresql.misc import postgres_version_to_int
 from patroni.utils import cluster_as_json, deep_compare, parse_bool, parse_int, patch_config
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from twisted_patroni.engine.interface import (
     Candidate,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from patroni.__main__ import Patroni
     from patroni.dcs import Cluster, Member
+    from twisted.python.failure import Failure
 
     from twisted_patroni.engine.lanes import Lanes
 
@@ -62,7 +63,8 @@ def cluster_view(cluster: Cluster) -> ClusterView:
     :param cluster: as one of the engine's looks at the DCS returned it.
     """
     leader, failover, config = cluster.leader, cluster.failover, cluster.config
-    written = config is not None and bool(config.modify_version)
+    if config is not None and not config.modify_version:
+        config = None
     return ClusterView(
         leader=leader.name if leader else None,
         unlocked=cluster.is_unlocked(),
@@ -81,8 +83,8 @@ def cluster_view(cluster: Cluster) -> ClusterView:
             failover.version,
         ),
         history=(cluster.history and cluster.history.lines) or [],
-        config=config.data if written else None,
-        config_version=config.version if written else None,
+        config=config.data if config else None,
+        config_version=config.version if config else None,
         mode=_mode(cluster),
         worker_members=tuple(
             member for worker in cluster.workers.values() for member in _members(worker)
@@ -334,7 +336,7 @@ class EngineAdapter:
         return gatherResults(
             [self._lanes.probe.call(ask, known[name]) for name in names if name in known],
             consumeErrors=True,
-        ).addErrback(lambda failure: failure.value.subFailure)
+        ).addErrback(_first_error)
 
     def restart(self, request: Mapping[str, Any]) -> Deferred[tuple[bool, str]]:
         """Restart PostgreSQL now; takes as long as that takes."""
@@ -368,6 +370,13 @@ class EngineAdapter:
                 handler.handle_event(self._look()[1], dict(event))
 
         return self._lanes.long.call(handle).addErrback(_unavailable)
+
+
+def _first_error(failure: Failure) -> NoReturn:
+    """Let the failure of one of several calls stand for all."""
+    failure.trap(FirstError)
+    failure.value.subFailure.raiseException()  # type: ignore[union-attr]
+    raise AssertionError("unreachable")
 
 
 def _unavailable(failure: Any) -> Any:

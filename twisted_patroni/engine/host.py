@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import patroni.api
 from attrs import define, field, frozen
 from patroni.__main__ import Patroni as UpstreamPatroni
-from patroni.config import Config, ConfigParseError
+from patroni.config import Config
+from patroni.exceptions import ConfigParseError
 from patroni.log import PatroniLogger
 from patroni.utils import parse_int
 from twisted.internet.defer import Deferred

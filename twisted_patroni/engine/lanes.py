@@ -43,7 +43,7 @@ class _DaemonPool(ThreadPool):
     """Twisted's thread pool with threads that cannot keep a finished process alive."""
 
     @staticmethod
-    def threadFactory(*args: Any, **kwargs: Any) -> Thread:
+    def threadFactory(*args: Any, **kwargs: Any) -> Thread:  # type: ignore[override]
         return Thread(*args, **{**kwargs, "daemon": True})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 from http import HTTPStatus
-from http.server import DEFAULT_ERROR_MESSAGE
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from attrs import field, frozen
@@ -104,7 +104,7 @@ def error_page(
         message = reason_phrase(code)
     if explanation is None:
         explanation = HTTPStatus(code).description
-    page = DEFAULT_ERROR_MESSAGE % {
+    page = BaseHTTPRequestHandler.error_message_format % {
         "code": code,
         "message": html.escape(message, quote=False),
         "explain": html.escape(explanation, quote=False),

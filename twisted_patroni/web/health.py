@@ -16,8 +16,10 @@ from twisted_patroni.web.routing import Parameter, endpoint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.defer import Deferred
+
     from twisted_patroni.engine.interface import Engine
-    from twisted_patroni.status import StatusSource
+    from twisted_patroni.status import Snapshot, StatusSource
     from twisted_patroni.web.resource import Call
 
 _log = Logger()
@@ -51,15 +53,23 @@ class HealthChecks:
         summary="Answer 200 if this node is what the path asks for, else 503, with its status.",
         query=(LAG, REPLICATION_STATE, TAGS),
     )
-    async def check(self, call: Call) -> Answer:
+    def check(self, call: Call) -> Deferred[Answer]:
         """Decide on any path that no other endpoint has; an unknown one is never healthy."""
-        node, status = await self.status.current()
+        # Balancers ask the same question again and again: it is answered once per snapshot.
+        key = call.request.method, call.request.uri
+        return self.status.current().addCallback(
+            lambda seen: seen.once(key, lambda snapshot: self._checked(snapshot, call))
+        )
+
+    def _checked(self, seen: Snapshot, call: Call) -> Answer:
         lag = call.query.get("lag")
         query = HealthQuery.of(call.query, None if lag is None else self.engine.parse_size(lag))
-        code = checks.decide(call.path, query, node, status)
-        if call.bodiless:
-            return bare_answer(code)
-        return json_answer(document(node, status, legacy_roles=self.legacy_roles()), code)
+        code = checks.decide(call.path, query, seen.node, seen.status)
+        return bare_answer(code) if call.bodiless else self._shown(seen, code)
+
+    def _shown(self, seen: Snapshot, code: int) -> Answer:
+        legacy_roles = self.legacy_roles()
+        return json_answer(document(seen.node, seen.status, legacy_roles=legacy_roles), code)
 
     @endpoint("GET", "/liveness/:rest*", summary="Answer 200 while the HA loop runs on time.")
     async def liveness(self, call: Call) -> Answer:
@@ -80,11 +90,11 @@ class HealthChecks:
         """Decide whether traffic may be sent here."""
         reason = checks.ready_without_status(self.engine.node())
         if reason is None:
-            node, status = await self.status.current()
+            seen = await self.status.current()
             lag = call.query.get("lag")
             reason = checks.unready_reason(
-                node,
-                status,
+                seen.node,
+                seen.status,
                 None if lag is None else self.engine.parse_size(lag),
                 "write" if call.query.get("mode") == "write" else "apply",
             )
@@ -95,5 +105,5 @@ class HealthChecks:
     @endpoint("GET", "/patroni/:rest*", summary="The status of this node.")
     async def patroni(self, call: Call) -> Answer:
         """Answer 200 whatever the status is; other members read it during a leader race."""
-        node, status = await self.status.current()
-        return json_answer(document(node, status, legacy_roles=self.legacy_roles()))
+        seen = await self.status.current()
+        return seen.once("patroni", lambda snapshot: self._shown(snapshot, OK))

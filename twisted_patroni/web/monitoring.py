@@ -29,6 +29,7 @@ class Monitoring:
     @endpoint("GET", "/metrics/:rest*", summary="Metrics in Prometheus' text format.")
     async def metrics(self, call: Call) -> Answer:
         """Answer in every state of PostgreSQL: a failed scrape would blind its reader."""
-        node, status = await self.status.current()
-        text = engine_metrics(node, status) + self.api.text()
+        seen = await self.status.current()
+        shared = seen.once("metrics", lambda it: engine_metrics(it.node, it.status))
+        text = shared + self.api.text()
         return Answer(200, text.encode("utf-8"), "text/plain")

@@ -96,7 +96,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not allowed")
 
 
-def known_error(error: Exception) -> Answer | None:
+def known_error(error: BaseException | None) -> Answer | None:
     """Return the answer to an error that a request may meet, ``None`` to a defect.
 
     :param error: what a handler raised.
@@ -146,28 +146,27 @@ class Responder:
         :param request: the complete request.
         :param endpoint: what it was routed to.
         """
-        gone = request.notifyFinish()
-        answering = Deferred.fromCoroutine(self._answer(request, endpoint))
-        gone.addErrback(lambda _: answering.cancel())
-        answering.addErrback(Failure.trap, CancelledError)
-        answering.addErrback(lambda failure: _log.failure("An answer was not sent", failure))
-        return NOT_DONE_YET
-
-    async def _answer(self, request: ApiRequest, endpoint: Endpoint | None) -> None:
         if endpoint is None or endpoint.handler is None:
             request.answer(unsupported(request))
-            return
-        try:
-            answer = await endpoint.handler(Call(request, endpoint))
-        except CancelledError:
-            raise
-        except Exception as error:
-            known = known_error(error)
-            if known is None:
-                _log.failure("{method} {path} failed", method=request.method, path=request.path)
-                known = error_page(500)
-            answer = known
-        request.answer(answer)
+            return NOT_DONE_YET
+        handled = endpoint.handler(Call(request, endpoint))
+        answer = handled if isinstance(handled, Deferred) else Deferred.fromCoroutine(handled)
+        if not answer.called:
+            request.notifyFinish().addErrback(lambda _: answer.cancel())
+        answer.addErrback(_answer_to_error, request).addCallback(request.answer)
+        answer.addErrback(Failure.trap, CancelledError)
+        answer.addErrback(lambda failure: _log.failure("An answer was not sent", failure))
+        return NOT_DONE_YET
+
+
+def _answer_to_error(failure: Failure, request: ApiRequest) -> Answer:
+    """Return the answer to what a handler raised, after logging it if it is a defect."""
+    if failure.check(CancelledError):
+        failure.raiseException()
+    known = known_error(failure.value)
+    if known is None:
+        _log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+    return known or error_page(500)
 
 
 def unsupported(request: ApiRequest) -> Answer:

@@ -15,7 +15,7 @@ endpoints fit, the one declared deepest answers.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 from twisted.web.resource import Resource
@@ -23,13 +23,17 @@ from twisted.web.resource import Resource
 from twisted_patroni.access import Access
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from twisted.internet.defer import Deferred
 
     from twisted_patroni.web.answers import Answer
     from twisted_patroni.web.resource import Call
     from twisted_patroni.web.site import ApiRequest
 
-    Handler = Callable[["Call"], Awaitable["Answer"]]
+    #: What a handler returns: hot ones spare the coroutine.
+    Reply = Deferred["Answer"] | Coroutine[Deferred[Any], Any, "Answer"]
+    Handler = Callable[["Call"], Reply]
     Render = Callable[["ApiRequest", "Endpoint | None"], int]
 
 _DECLARATIONS = "__endpoints__"
@@ -96,7 +100,7 @@ def endpoint(
     query: tuple[Parameter, ...] = (),
     headers: tuple[Parameter, ...] = (),
     body: Body | None = None,
-) -> Callable[[Callable[..., Awaitable[Answer]]], Callable[..., Awaitable[Answer]]]:
+) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
     """Declare the decorated method as an endpoint; see :class:`Endpoint` for the parameters.
 
     :param method: the HTTP method, or several separated by blanks.
@@ -104,8 +108,8 @@ def endpoint(
     """
 
     def declare(
-        function: Callable[..., Awaitable[Answer]],
-    ) -> Callable[..., Awaitable[Answer]]:
+        function: Callable[..., Reply],
+    ) -> Callable[..., Reply]:
         declared = [
             Endpoint(each, path, summary, access, query, headers, body)
             for each in method.split()
@@ -221,7 +225,7 @@ class Place(Resource):
             assert isinstance(child, Place)
             child.settle(below)
 
-    def getChildWithDefault(self, path: bytes, request: ApiRequest) -> Place:  # type: ignore[override]
+    def getChildWithDefault(self, path: bytes, request: ApiRequest) -> Place:
         """Return the place one component further on.
 
         :param path: the component.
@@ -253,7 +257,7 @@ class Place(Resource):
             )
         return route.endpoint
 
-    def render(self, request: ApiRequest) -> int:  # type: ignore[override]
+    def render(self, request: ApiRequest) -> int:
         """Have the request answered by the endpoint for its method.
 
         :param request: the request.
