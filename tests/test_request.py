@@ -158,6 +158,8 @@ class AnswerTests(RequestTestCase):
         for line in (b"Server: TwistedWeb/", b"Date: " + DATE, b"X-A: 1", b"Connection: close"):
             self.assertIn(b"\r\n" + line, head)
         self.assertEqual(body, b"3\r\none\r\n")
+        request.write(b"two")
+        self.assertEqual(client.received(), b"3\r\ntwo\r\n")
         request.finish()
         self.assertEqual(client.received(), b"0\r\n\r\n")
 
@@ -185,6 +187,23 @@ class AnswerTests(RequestTestCase):
         reply = client.ask(b"GET / HTTP/1.1\r\n\r\n")
         self.assertTrue(reply.startswith(b"HTTP/1.1 500 Internal Server Error\r\n"))
         self.assertNotIn(b"secret", reply)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_failure_after_the_answer(self) -> None:
+        """A resource that fails when it has answered costs nobody anything but a log entry."""
+
+        class Hasty(Resource):
+            isLeaf = True
+
+            def render(self, request: ApiRequest) -> bytes:
+                request.answer(bare_answer(200))
+                raise ValueError
+
+        self.site = self.make_site(Hasty())
+        client = self.client()
+        reply = client.ask(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual(reply.count(b"HTTP/1.1 "), 1)
+        self.assertFalse(client.pipe.disconnecting)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 

@@ -53,6 +53,9 @@ class Pipe(StringTransport):
             if self.reading:
                 self._lose(ConnectionDone())
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Accept what every TCP transport accepts."""
+
     def loseWriteConnection(self) -> None:
         """Close our direction."""
         self.write_closed = True
@@ -130,6 +133,12 @@ class Client:
         if self.pipe.producer is not None:
             self.pipe.producer.resumeProducing()
         return data
+
+    def stop_reading(self) -> None:
+        """Read no more, with more on the way than the transport holds."""
+        self.pipe.reading = False
+        assert self.pipe.producer is not None
+        self.pipe.producer.pauseProducing()
 
     def vanish(self) -> None:
         """Close the connection from the client's side."""

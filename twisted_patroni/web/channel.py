@@ -56,7 +56,8 @@ class Phase(Enum):
     UPGRADED = "upgraded"  # a WebSocket: no longer ours to judge
 
 
-_RETIRABLE = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.HEAD, Phase.BODY, Phase.IDLE}
+_BETWEEN_REQUESTS = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.IDLE}
+_UNANSWERABLE = _BETWEEN_REQUESTS | {Phase.HEAD, Phase.BODY}
 _LENGTH_DIGITS = 18
 
 
@@ -134,7 +135,7 @@ class ApiChannel(HTTPChannel):
         """Close at once, or after the answer that is being made."""
         if self.phase is Phase.ANSWER:
             self.persistent = False
-        elif self.phase in _RETIRABLE:
+        elif self.phase in _UNANSWERABLE:
             # A clean end of TLS would need the client's consent.
             if self.isSecure():
                 self.abort()
@@ -181,7 +182,7 @@ class ApiChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Parse what arrives, while it is still of interest."""
-        if self.phase in (Phase.FIRST_BYTE, Phase.IDLE):
+        if self.phase in _BETWEEN_REQUESTS:
             self._burst = 0
             self.enter(Phase.HEAD)
         elif self.phase is Phase.LINGER:

@@ -1,0 +1,174 @@
+"""Connections: whose turn it is, and what becomes of one that is handed over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Protocol, connectionDone
+
+from tests.test_channel import GET, ChannelTestCase
+from tests.wire_client import SEND_BUFFER, Client
+from twisted_patroni.web.answers import Answer, text_answer
+from twisted_patroni.web.channel import Phase
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from twisted_patroni.web.site import ApiRequest
+
+
+class FairnessTests(ChannelTestCase):
+    """Pipelining clients get answers in turns, and no more than they read."""
+
+    def test_turns(self) -> None:
+        """A burst is answered in several turns of the reactor, in order and completely."""
+        client = self.client()
+        paths = [b"/%d" % number for number in range(8)]
+        client.send(b"".join(b"GET %b HTTP/1.1\r\n\r\n" % path for path in paths))
+        self.assertEqual(len(self.root.seen), 3)
+        self.clock.advance(0)
+        self.assertEqual(len(self.root.seen), 8)
+        self.assertEqual([request.uri for request in self.root.seen], paths)
+        self.assertEqual(client.received().count(b"HTTP/1.1 200 OK"), 8)
+        self.assertEqual(client.pipe.producerState, "producing")
+
+    def test_others(self) -> None:
+        """Between the turns of one client the others have theirs."""
+        answered = ""
+
+        def note(request: ApiRequest, code: int, seconds: float) -> None:
+            nonlocal answered
+            answered += request.client_host[-1]
+
+        self.site.on_answered = note
+        clients = [
+            Client(self.site, self.clock, peer=IPv4Address("TCP", f"192.0.2.{number}", 1))
+            for number in range(2)
+        ]
+        for client in clients:
+            client.send(GET * 9)
+            self.assertEqual(client.pipe.producerState, "paused")
+        self.clock.advance(0)
+        self.assertEqual(answered, "000111" * 3)
+
+    def test_never_reading(self) -> None:
+        """A client that does not read its answers is not read either, and its answers are few."""
+        self.root.reply = Answer(200, b"x" * 1000, "text/plain")
+        client = self.client()
+        client.pipe.reading = False
+        client.send(GET * 1000)
+        self.clock.pump([0] * 1000)
+        self.assertEqual(client.pipe.producerState, "paused")
+        self.assertLess(len(client.pipe.value()), SEND_BUFFER + 2000)
+        seen = len(self.root.seen)
+        self.assertEqual(client.read_on().count(b"HTTP/1.1 200 OK"), seen)
+        self.clock.pump([0] * 1000)
+        self.assertEqual(len(self.root.seen), 1000)
+        self.assertEqual(client.pipe.producerState, "producing")
+
+    def test_reading_again(self) -> None:
+        """A client that has caught up is served on, also if it had sent nothing meanwhile."""
+        self.root.reply = Answer(200, b"x" * 100000, "text/plain")
+        client = self.client()
+        client.pipe.reading = False
+        client.send(GET)
+        self.assertEqual(client.pipe.producerState, "paused")
+        client.read_on()
+        client.read_on()
+        self.clock.advance(0)
+        self.assertEqual(client.pipe.producerState, "producing")
+        self.assertTrue(client.ask(GET).startswith(b"HTTP/1.1 200 OK"))
+
+    def test_never_reading_ends(self) -> None:
+        """A client that does not read its answers is dropped in the end."""
+        self.root.reply = Answer(200, b"x" * 100000, "text/plain")
+        client = self.client()
+        client.pipe.reading = False
+        client.send(GET * 3)
+        self.assertEqual(len(self.root.seen), 1)
+        self.pass_time(62 + 7)
+        self.assertTrue(client.closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_slow_answers(self) -> None:
+        """Requests that wait for one another are answered one after another."""
+        self.root.hold = True
+        client = self.client()
+        client.send(GET * 10)
+        for _ in range(10):
+            self.clock.advance(0)
+            self.root.held.pop().answer(text_answer(200, "x"))
+        self.clock.advance(0)
+        self.assertEqual(client.received().count(b"HTTP/1.1 200 OK"), 10)
+
+    def test_behind_a_slow_answer(self) -> None:
+        """What is sent behind a request in flight is not kept without limit."""
+        self.root.hold = True
+        client = self.client()
+        client.send(GET + b"x" * 20000)
+        self.assertEqual(client.pipe.producerState, "paused")
+
+    def test_leaving_before_its_turn(self) -> None:
+        """A client that leaves while it waits for its turn is forgotten."""
+        client = self.client()
+        client.send(GET * 8)
+        client.vanish()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_paused_again(self) -> None:
+        """A turn that comes when the client has stopped reading again is not taken."""
+        client = self.client()
+        client.send(GET * 8)
+        client.stop_reading()
+        self.clock.advance(0)
+        self.assertEqual(len(self.root.seen), 3)
+        client.read_on()
+        self.clock.advance(0)
+        self.assertEqual(len(self.root.seen), 8)
+
+
+class UpgradeTests(ChannelTestCase):
+    """A connection that becomes a WebSocket is still counted."""
+
+    def test_upgrade(self) -> None:
+        """The new protocol gets every byte, there is no deadline, and its end is noticed."""
+        received: list[bytes] = []
+        ends: list[Failure] = []
+
+        class Frames(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                received.append(data)
+
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                ends.append(reason)
+
+        self.root.hold = True
+        client = self.client()
+        client.send(GET)
+        client.protocol._protocolUpgradeForWebsockets(Frames())
+        self.assertEqual(client.protocol.phase, Phase.UPGRADED)
+        client.send(b"frame")
+        self.pass_time(200)
+        self.assertEqual(received, [b"frame"])
+        self.assertEqual((self.site.connections, self.site.in_flight), (1, 1))
+        client.vanish()
+        self.assertEqual(len(ends), 1)
+        self.assertEqual(self.site.connections, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_frames_with_the_request(self) -> None:
+        """Bytes that came with the request are not lost."""
+        received: list[bytes] = []
+
+        class Frames(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                received.append(data)
+
+        client = self.client()
+        channel = client.protocol
+        self.root.render = (  # type: ignore[method-assign]
+            lambda request: channel._protocolUpgradeForWebsockets(Frames()) or 1
+        )
+        client.send(GET + b"frame")
+        self.assertEqual(received, [b"frame"])
