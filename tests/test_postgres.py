@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from psycopg.conninfo import make_conninfo
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address as TCP4
 from twisted.internet.address import IPv6Address as TCP6
@@ -29,7 +30,7 @@ from zope.interface import implementer
 
 from tests.postgresql import GUARDED_USER, PASSWORD, shared_server
 from twisted_patroni._pqlink import CANCEL_GRACE, Session
-from twisted_patroni._pqsocket import SocketWatch, ThreadCancelRequest
+from twisted_patroni._pqsocket import SocketWatch, ThreadCancelRequest, best_cancel_request
 from twisted_patroni.postgres import (
     ConnectionFailed,
     LinkLost,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IAddress
+
+    from twisted_patroni._pqsocket import CancelRequest
 
 reactor = cast("Any", global_reactor)
 E = TypeVar("E", bound=PostgresError)
@@ -490,13 +493,51 @@ class DeadlineTests(LinkTestCase):
             self.failureResultOf(answer, CancelledError)
         self.assertEqual(await self.one(link, WHO), pid)
 
-    async def test_cancel_request_from_a_thread(self) -> None:
-        """With an older libpq the request goes out from a thread, to the same effect."""
-        session = Session(self.clock, self.losses.append, ThreadCancelRequest)
-        where = self.server.conninfo()
-        await session.connect(" ".join(f"{key}={value}" for key, value in where.items()))
+    async def session(self, cancel_request: type[CancelRequest]) -> tuple[Session, int]:
+        """Return a connection that cancels in this way, and its process on the server."""
+        session = Session(self.clock, self.losses.append, cancel_request)
+        await session.connect(make_conninfo("", **self.server.conninfo()))
         self.addCleanup(session.close, LinkLost("the end"))
         ((pid,),) = (await session.run(WHO)).rows
+        return session, pid
+
+    async def test_cancel_request_that_cannot_be_sent(self) -> None:
+        """When nobody takes the cancel request the connection goes, as if it had been ignored."""
+        socket = self.server.directory / f".s.PGSQL.{self.server.port}"
+        hidden = socket.with_suffix(".hidden")
+        for kind in (best_cancel_request(), ThreadCancelRequest):
+            session, pid = await self.session(kind)
+            answer = session.run(SLEEP)
+            await self.sleeping(pid)
+            socket.rename(hidden)
+            self.addCleanup(lambda: hidden.exists() and hidden.rename(socket))
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+            settled = session.settled()
+            await deferToThread(lambda: None)
+            self.assertNoResult(settled)
+            self.clock.advance(CANCEL_GRACE)
+            self.failureResultOf(settled, LinkLost)
+            hidden.rename(socket)
+        self.assertEqual(len(self.losses), 2)
+
+    async def test_cancel_request_that_cannot_begin(self) -> None:
+        """When there is not even a thread to be had the connection goes at once."""
+
+        class NoThread(ThreadCancelRequest):
+            def start(self) -> None:
+                raise RuntimeError("can't start new thread")
+
+        session, _ = await self.session(NoThread)
+        answer = session.run(SLEEP)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.assertEqual(len(self.losses), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_cancel_request_from_a_thread(self) -> None:
+        """With an older libpq the request goes out from a thread, to the same effect."""
+        session, pid = await self.session(ThreadCancelRequest)
         answer = session.run(SLEEP)
         await self.sleeping(pid)
         answer.cancel()
@@ -569,6 +610,15 @@ class LossTests(LinkTestCase):
         self.assertIsInstance(await lost, LinkLost)
         self.assertFalse(link.connected)
         self.assertNotEqual(await self.one(link, WHO), pid)
+
+    async def test_lost_before_anybody_could_notice(self) -> None:
+        """A statement sent on a connection that has just ended fails, and the next one connects."""
+        link = self.link(on_lost=self.losses.append)
+        pid = await self.one(link, WHO)
+        self.server.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+        await self.failing(link.query("SELECT 1"), PostgresError)
+        self.assertEqual(await self.one(link, "SELECT 1"), 1)
+        self.assertEqual(len(self.losses), 1)
 
     async def test_notifications(self) -> None:
         """What an idle connection is told of its own accord is not taken for its end."""

@@ -128,13 +128,7 @@ class Session:
         self._waiter = waiter
         self._pg = pq.PGconn.connect_start(conninfo.encode())
         self._state = _State.CONNECTING
-        try:
-            if self._pg.status == pq.ConnStatus.BAD:
-                self._end(ConnectionFailed(self._complaint()))
-            else:
-                self._watch.watch(self._pg.socket, writing=True)
-        except (psycopg.Error, OSError) as error:
-            self._end(ConnectionFailed(str(error)))
+        self._step(self._begin)
         return waiter
 
     def run(self, sql: str) -> Deferred[Rows]:
@@ -147,11 +141,8 @@ class Session:
         waiter: Deferred[Rows] = Deferred(self._abandon)
         self._waiter = waiter
         self._state = _State.BUSY
-        try:
-            self._pg.send_query(sql.encode())
-            self._pump()
-        except (psycopg.Error, OSError) as error:
-            self._end(LinkLost(str(error)))
+        self._step(lambda: self._pg.send_query(sql.encode()))
+        self._progress()
         return waiter
 
     def settled(self) -> Deferred[None]:
@@ -166,34 +157,39 @@ class Session:
         self._on_lost = lambda _: None
         self._end(reason)
 
-    def _complaint(self) -> str:
-        return self._pg.error_message.decode("utf-8", "replace").strip()
-
     def _progress(self) -> None:
-        """Do what can be done now. The connection ends here if libpq says so."""
+        """Do what can be done now."""
+        if self._state is _State.CONNECTING:
+            self._step(self._poll)
+        elif self._state is _State.IDLE:
+            self._step(self._listen)
+        elif self._state is _State.BUSY:
+            self._step(self._pump)
+
+    def _step(self, step: Callable[[], None]) -> None:
+        """Take a step; the connection ends here when libpq says that it is over."""
         try:
-            if self._state is _State.CONNECTING:
-                self._poll()
-            elif self._state is _State.IDLE:
-                self._listen()
-            elif self._state is _State.BUSY:
-                self._pump()
+            step()
+            if self._state is not _State.CLOSED and self._pg.status == pq.ConnStatus.BAD:
+                raise psycopg.OperationalError(self._pg.error_message.decode("utf-8", "replace"))
         except (psycopg.Error, OSError) as error:
-            connecting = self._state is _State.CONNECTING
-            self._end((ConnectionFailed if connecting else LinkLost)(str(error).strip()))
+            kind = LinkLost if self.established else ConnectionFailed
+            self._end(kind(str(error).strip()))
+
+    def _begin(self) -> None:
+        if self._pg.status != pq.ConnStatus.BAD:
+            self._watch.watch(self._pg.socket, writing=True)
 
     def _poll(self) -> None:
         self._watch.stop()  # before libpq replaces its socket
         status = self._pg.connect_poll()
-        if status == pq.PollingStatus.FAILED:
-            self._end(ConnectionFailed(self._complaint()))
-        elif status == pq.PollingStatus.OK:
+        if status == pq.PollingStatus.OK:
             self._pg.nonblocking = 1
             self._watch.watch(self._pg.socket, reading=True)
             self._decoder = psycopg.Connection(self._pg)
             self._state = _State.IDLE
             self._tell(None)
-        else:
+        elif status != pq.PollingStatus.FAILED:
             self._watch.watch(
                 self._pg.socket,
                 reading=status == pq.PollingStatus.READING,
@@ -205,8 +201,6 @@ class Session:
         self._pg.consume_input()
         while self._pg.notifies() is not None:
             pass
-        if self._pg.status == pq.ConnStatus.BAD:
-            self._end(LinkLost(self._complaint()))
 
     def _pump(self) -> None:
         self._watch.want(reading=True, writing=self._pg.flush() == 1)
@@ -222,8 +216,6 @@ class Session:
 
     def _complete(self) -> None:
         results, self._results = self._results, []
-        if self._pg.status == pq.ConnStatus.BAD:
-            return self._end(LinkLost(self._complaint()))
         self._state = _State.IDLE
         if self._grace is not None:
             return self._settle()
