@@ -10,6 +10,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeVar
 
 from attrs import frozen
+from twisted.logger import Logger
+
+_log = Logger()
 
 Network = IPv4Network | IPv6Network
 _T = TypeVar("_T")
@@ -223,4 +226,11 @@ def _server_token(value: object, version: str) -> str | None:
         raise SettingsError(
             f"restapi.server_tokens: expected Original, Minimal or ProductOnly, but got {value!r}"
         )
-    return {"productonly": "Patroni", "minimal": f"Patroni/{version}"}.get(value.lower())
+    tokens = {"original": None, "productonly": "Patroni", "minimal": f"Patroni/{version}"}
+    if value.lower() not in tokens:
+        _log.warn(
+            "restapi.server_tokens: expected Original, Minimal or ProductOnly, but got {value!r};"
+            " the Server header stays as it is",
+            value=value,
+        )
+    return tokens.get(value.lower())
