@@ -141,8 +141,8 @@ class StatusSource:
 
     def current(self) -> Deferred[Snapshot]:
         """Return a snapshot that is not older than the call."""
-        node = self.engine.node()
-        if node.state not in QUERYABLE_STATES:
+        if self.engine.state() not in QUERYABLE_STATES:
+            node = self.engine.node()
             return succeed(Snapshot(node, Status(node.state, node.role)))
         return self._shared.get().addErrback(self._too_late)
 

@@ -142,6 +142,10 @@ class EngineAdapter:
         """The engine's version."""
         return str(self._patroni.version)
 
+    def state(self) -> str:
+        """Return PostgreSQL's state text; cheaper than a whole :meth:`node`."""
+        return str(self._patroni.postgresql.state)
+
     def node(self) -> NodeView:
         """Return this node's view of itself at this moment."""
         patroni = self._patroni

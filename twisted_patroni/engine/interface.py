@@ -300,6 +300,9 @@ class Engine(Protocol):
     def version(self) -> str:
         """The engine's version."""
 
+    def state(self) -> str:
+        """Return PostgreSQL's state text; cheaper than a whole :meth:`node`."""
+
     def node(self) -> NodeView:
         """Return this node's view of itself at this moment."""
 
