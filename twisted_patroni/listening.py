@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,10 @@ def open_listener(settings: Settings) -> socket.socket:
         found.sort(key=lambda entry: (entry[0] == socket.AF_INET) == dual_stack)
         family, _, _, _, address = found[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
+    except UnicodeError as error:  # what looks like a name, but cannot be one ("node..1")
+        raise OSError(errno.EINVAL, _complaint(settings, "not a host name")) from error
     except OSError as error:
-        raise OSError(error.errno, _complaint(settings, error)) from error
+        raise OSError(error.errno, _complaint(settings, error.strerror)) from error
     try:
         _set_options(listener, dual_stack and host is None)
         listener.bind(address)
@@ -42,13 +45,13 @@ def open_listener(settings: Settings) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, _complaint(settings, error)) from error
+        raise OSError(error.errno, _complaint(settings, error.strerror)) from error
     return listener
 
 
-def _complaint(settings: Settings, error: OSError) -> str:
+def _complaint(settings: Settings, reason: str) -> str:
     return (
-        f"Couldn't start a service on '{settings.listen_text}' ({error.strerror or error}),"
+        f"Couldn't start a service on '{settings.listen_text}' ({reason}),"
         " please check your `restapi.listen` configuration"
     )
 
