@@ -37,7 +37,7 @@ def open_listener(settings: Settings) -> socket.socket:
     except UnicodeError as error:  # what looks like a name, but cannot be one ("node..1")
         raise OSError(errno.EINVAL, _complaint(settings, "not a host name")) from error
     except OSError as error:
-        raise OSError(error.errno, _complaint(settings, error.strerror)) from error
+        raise OSError(error.errno, _complaint(settings, str(error.strerror))) from error
     try:
         _set_options(listener, dual_stack and host is None)
         listener.bind(address)
@@ -45,7 +45,7 @@ def open_listener(settings: Settings) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, _complaint(settings, error.strerror)) from error
+        raise OSError(error.errno, _complaint(settings, str(error.strerror))) from error
     return listener
 
 
