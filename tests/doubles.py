@@ -192,6 +192,14 @@ class FakeEngine:
         """The engine's version."""
         return self.view.version
 
+    def state(self) -> str:
+        """Return the state of the node as set."""
+        return self.node().state
+
+    def state(self) -> str:
+        """Return PostgreSQL's state text; cheaper than a whole :meth:`node`."""
+        return self.view.state
+
     def node(self) -> NodeView:
         """Return this node's view of itself at this moment."""
         return self.view
