@@ -165,21 +165,40 @@ class DeadlineTests(ChannelTestCase):
 
     def test_tls(self) -> None:
         """The handshake has a time of its own, before the first byte's."""
-        self.assert_closed_after(self.client(secure=True), 8)
-        client = self.client(secure=True)
-        self.pass_time(7)
-        client.protocol.handshakeCompleted()
-        self.assert_closed_after(client, 5)
+        client, other = self.client(secure=True), self.client(secure=True)
+        self.pass_time(8)
+        other.protocol.handshakeCompleted()
+        self.assertFalse(client.pipe.disconnecting)
+        self.pass_time(1)
+        self.assertTrue(client.pipe.disconnecting)
+        self.pass_time(4)
+        self.assertFalse(other.pipe.disconnecting)
+        self.pass_time(1)
+        self.assertTrue(other.pipe.disconnecting)
         self.assertEqual(self.site.timeouts, {"handshake": 1, "first_byte": 1})
         self.assertTrue(verifyClass(IHandshakeListener, ApiChannel))
 
     def test_tls_refusal(self) -> None:
-        """TLS cannot be closed by half; after a refusal it is closed whole."""
+        """A client of TLS sees the end at once, too, and cannot put it off."""
         client = self.client(secure=True)
         client.protocol.handshakeCompleted()
         self.assertIn(b"HTTP/1.1 400 ", client.ask(b"nonsense\r\n\r\n"))
+        self.assertTrue(client.pipe.disconnecting)
         self.assertFalse(client.pipe.write_closed)
-        self.pass_time(3)
+        self.assertEqual(client.ask(GET), b"")
+        self.pass_time(2)
+        self.assertFalse(client.closed)
+        self.pass_time(1)
+        self.assertTrue(client.closed)
+
+    def test_tls_close(self) -> None:
+        """A client of TLS that never agrees to the close is cut off."""
+        client = self.client(secure=True)
+        client.protocol.handshakeCompleted()
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        self.pass_time(6)
+        self.assertFalse(client.closed)
+        self.pass_time(1)
         self.assertTrue(client.closed)
 
 

@@ -50,7 +50,8 @@ class Pipe(StringTransport):
         """Close once everything is sent."""
         if not self.disconnecting:
             super().loseConnection()
-            if self.reading:
+            # The end of TLS needs the client's consent, which ours withholds.
+            if self.reading and not ISSLTransport.providedBy(self):
                 self._lose(ConnectionDone())
 
     def setTcpNoDelay(self, enabled: bool) -> None:

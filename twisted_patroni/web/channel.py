@@ -124,7 +124,7 @@ class ApiChannel(HTTPChannel):
         """End the phase whose deadline has passed."""
         phase = self.phase
         self.site.timeouts[phase.value] += 1
-        if phase is Phase.CLOSE:
+        if phase is Phase.CLOSE or (phase is Phase.LINGER and self.isSecure()):
             self.abort()
         elif phase in (Phase.HEAD, Phase.BODY) and not self._waitingForTransport:
             self._refuse(error_page(408, close=True))
@@ -299,10 +299,11 @@ class ApiChannel(HTTPChannel):
         self.paused = False
         self._networkProducer.unregisterProducer()
         self._networkProducer.resumeProducing()
-        # Lets the client see the end at once. TLS cannot be closed by half.
-        closeable_by_half = IHalfCloseableDescriptor.providedBy(self.transport)
-        if closeable_by_half and not self.isSecure():
-            self.transport.loseWriteConnection()
+        # Let the client see the end at once; TLS goes on reading until the client agrees.
+        if self.isSecure():
+            self.transport.loseConnection()
+        elif IHalfCloseableDescriptor.providedBy(self.transport):
+            self.transport.loseWriteConnection()  # type: ignore[attr-defined]
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)
