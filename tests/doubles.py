@@ -193,10 +193,6 @@ class FakeEngine:
         return self.view.version
 
     def state(self) -> str:
-        """Return the state of the node as set."""
-        return self.node().state
-
-    def state(self) -> str:
         """Return PostgreSQL's state text; cheaper than a whole :meth:`node`."""
         return self.view.state
 
