@@ -71,6 +71,7 @@ class PatroniService(Service):
         self._hub = Hub(reactor, self._look)
         self._host = EngineHost(loaded, reactor, self._lanes, self._seat, self._hub.publish)
         self._exit_code = 0
+        self._engine_gone = False
         self._stopped: Deferred[None] | None = None
         self._former_hup: Any = None
 
@@ -108,20 +109,19 @@ class PatroniService(Service):
             if self._api is not None:
                 self._api.close()
             self._host.stop()
-            if not self._host.constructed:
+            if self._engine_gone or not self._host.constructed:
                 # Nothing interrupts upstream's constructor, and PostgreSQL is not touched yet.
                 self._finished()
         return self._stopped
 
     def _engine_ended(self, code: int) -> None:
         self._exit_code = code
+        self._engine_gone = True
         if self._stopped is not None:
             self._finished()
             return
         _log.critical("The engine ended with exit code {code}", code=code)
         self._reactor.stop()
-        # stopService runs within stop(), or as soon as the reactor has it.
-        self._reactor.callLater(0, self._finished)
 
     def _finished(self) -> None:
         if self._stopped is not None and not self._stopped.called:
