@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dateutil.parser
 from attrs import define, evolve, frozen
+from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
+
+from twisted_patroni.engine.interface import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -234,7 +237,14 @@ class Operations:
             if await self.engine.schedule_restart(request):
                 return Outcome(202, "Restart scheduled")
             return Outcome(409, "Another restart is already scheduled")
-        done, sentence = await self.engine.restart(request)
+        try:
+            done, sentence = await self.engine.restart(request)
+        except (CancelledError, EngineError):
+            raise
+        except Exception:
+            # Upstream's answer, odd as it is: clients tell a failed restart by it.
+            _log.failure("The restart failed")
+            return Outcome(400, "restart failed")
         return Outcome(200 if done else 503, sentence)
 
     async def change_leader(self, body: Mapping[str, Any], action: Action) -> Outcome:
