@@ -110,6 +110,15 @@ class DeadlineTests(ChannelTestCase):
         client.send(POST + b"Content-Length: 2\r\n\r\n{}")
         self.assertEqual(self.assert_closed_after(client, 60).count(b"HTTP/1.1 200 OK"), 1)
 
+    def test_members_get_fresh_connections(self) -> None:
+        """Another member's daemon, which does not repeat requests, is never kept connected."""
+        agent = b"User-Agent: Patroni/4.1.5 Python/3.11.7 Linux"
+        client = self.client()
+        reply = client.ask(b"GET /patroni HTTP/1.1\r\n" + agent + b"\r\n\r\n")
+        self.assertIn(b"\r\nConnection: close\r\n", reply)
+        self.clock.advance(0)
+        self.assertTrue(client.closed)
+
     def test_half_a_request_pipelined(self) -> None:
         """A request that began with the one before it has a head's time from then on."""
         self.root.hold = True

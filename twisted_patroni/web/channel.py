@@ -59,6 +59,9 @@ class Phase(Enum):
 _BETWEEN_REQUESTS = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.IDLE}
 _UNANSWERABLE = _BETWEEN_REQUESTS | {Phase.HEAD, Phase.BODY}
 _LENGTH_DIGITS = 18
+# Members and patronictl do not repeat a request: one that met a kept connection as it went away
+# would count against this node in a leader race. Upstream closes after each answer.
+_MEMBER = b"Patroni/"
 
 
 @implementer(IHandshakeListener)
@@ -224,7 +227,10 @@ class ApiChannel(HTTPChannel):
         """Tell whether the connection may serve another request after this one."""
         if version != HTTP_1_1:
             return False
-        values = request.requestHeaders.getRawHeaders(b"Connection", [])
+        headers = request.requestHeaders
+        if headers.getRawHeaders(b"User-Agent", [b""])[0].startswith(_MEMBER):
+            return False
+        values = headers.getRawHeaders(b"Connection", [])
         tokens = b",".join(values).lower().split(b",")
         return b"close" not in [token.strip() for token in tokens]
 
