@@ -234,10 +234,6 @@ class FakeEngine:
         """Tell whether the postmaster runs, from its pid file and the process table."""
         return self._block("postmaster_alive", True)
 
-    def system_identifier(self) -> Deferred[str | None]:
-        """Read the database system identifier, which may start ``pg_controldata``."""
-        return self._block("system_identifier", self.view.system_identifier)
-
     def replica_timeline(self, leader_timeline: int | None) -> Deferred[int | None]:
         """Read a replica's timeline, over a replication connection unless it is known already."""
         return self._block("replica_timeline", 3, leader_timeline)

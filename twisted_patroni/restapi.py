@@ -23,7 +23,7 @@ from twisted_patroni.listening import open_listener
 from twisted_patroni.metrics import ApiMetrics
 from twisted_patroni.operations import Operations
 from twisted_patroni.postgres import PostgresLink
-from twisted_patroni.settings import Settings
+from twisted_patroni.settings import Settings, SettingsError
 from twisted_patroni.status import DEADLINE, Link, StatusSource
 from twisted_patroni.web.cluster import ClusterPages
 from twisted_patroni.web.config import Configuration
@@ -298,13 +298,20 @@ class ApiSeat:
         self._hop(self._api.close)
 
     def reload_config(self, config: Mapping[str, Any]) -> None:
-        """Apply a changed section, or raise with the one in use kept.
+        """Apply a changed section; one that is wrong is logged, and the one in use stays.
+
+        It does not raise: upstream would leave PostgreSQL, watchdog and DCS without their part of
+        the same reload.
 
         :param config: the section.
         """
-        settings = Settings.of(config, self.version)
-        moved = settings.listen != self._settings.listen
-        listener = open_listener(settings) if moved else None
+        try:
+            settings = Settings.of(config, self.version)
+            moved = settings.listen != self._settings.listen
+            listener = open_listener(settings) if moved else None
+        except (SettingsError, OSError) as error:
+            _log.error("The restapi section is not reloaded: {error}", error=error)
+            return
         self._hop(self._api.apply, settings, listener)
         self._settings = settings
 

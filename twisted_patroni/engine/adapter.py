@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from datetime import datetime
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from patroni import global_config
+from patroni.dcs import Member
 from patroni.exceptions import DCSError, PostgresException
 from patroni.postgresql.misc import postgres_version_to_int
 from patroni.utils import cluster_as_json, deep_compare, parse_bool, parse_int, patch_config
 from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.logger import Logger
 
 from twisted_patroni.engine.interface import (
     Candidate,
@@ -34,11 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from patroni.__main__ import Patroni
-    from patroni.dcs import Cluster, Member
+    from patroni.dcs import Cluster
     from twisted.python.failure import Failure
 
     from twisted_patroni.engine.lanes import Lanes
 
+_log = Logger()
 _NEVER_SCHEDULED = ("", "")
 
 
@@ -71,9 +75,8 @@ def cluster_view(cluster: Cluster) -> ClusterView:
         leader_timeline=leader.timeline if leader else None,
         last_lsn=cluster.status.last_lsn or 0,
         members=_members(cluster),
-        sync_members=frozenset(name.lower() for name in cluster.sync.members)
-        if not cluster.sync.is_empty
-        else frozenset(),
+        # Not the leader the key also names: it may be one that has become a replica since.
+        sync_members=frozenset(name.lower() for name in cluster.sync.voters),
         failover=None
         if not failover
         else FailoverView(
@@ -108,6 +111,7 @@ class EngineAdapter:
         self._looks_lock = Lock()
         self._cached: tuple[Cluster, ClusterView] | None = None
         self._last_cluster: Cluster | None = None
+        self._probes: dict[str, SharedNext[Candidate]] = {}
         self._get_cluster = patroni.dcs.get_cluster
         self._shared_look: SharedNext[tuple[Look, Cluster]] = SharedNext(
             lambda: lanes.read.call(self._look)
@@ -115,16 +119,33 @@ class EngineAdapter:
 
     def observe_looks(self) -> None:
         """Have every look the engine itself takes reported, too."""
-        self._patroni.dcs.get_cluster = lambda: self._look()[1]  # type: ignore[method-assign]
+
+        def get_cluster() -> Cluster:
+            number = self._begin_look()
+            cluster = self._get_cluster()
+            try:
+                self._report(number, cluster)
+            except Exception:  # the HA loop must go on, whatever is wrong with our view of it
+                _log.failure("A look at the DCS could not be reported")
+            return cluster
+
+        self._patroni.dcs.get_cluster = get_cluster  # type: ignore[method-assign]
 
     def _look(self) -> tuple[Look, Cluster]:
+        number = self._begin_look()
+        cluster = self._get_cluster()
+        return self._report(number, cluster), cluster
+
+    def _begin_look(self) -> int:
         with self._looks_lock:
             self._looks += 1
-            number = self._looks
-        cluster = self._last_cluster = self._get_cluster()
+            return self._looks
+
+    def _report(self, number: int, cluster: Cluster) -> Look:
+        self._last_cluster = cluster
         look = Look(number, self._view(cluster))
         self._looked(look)
-        return look, cluster
+        return look
 
     def _view(self, cluster: Cluster) -> ClusterView:
         cached = self._cached
@@ -253,10 +274,6 @@ class EngineAdapter:
         """Tell whether the postmaster runs, from its pid file and the process table."""
         return self._lanes.local.call(lambda: bool(self._patroni.postgresql.is_running()))
 
-    def system_identifier(self) -> Deferred[str | None]:
-        """Read the database system identifier, which may start ``pg_controldata``."""
-        return self._lanes.local.call(lambda: self._patroni.postgresql.sysid or None)
-
     def replica_timeline(self, leader_timeline: int | None) -> Deferred[int | None]:
         """Read a replica's timeline, over a replication connection unless it is known already."""
         return self._lanes.local.call(
@@ -329,18 +346,21 @@ class EngineAdapter:
 
     def probe(self, names: Sequence[str]) -> Deferred[list[Candidate]]:
         """Ask members over HTTP whether they could take over, each for at most two seconds."""
-        cluster = self._last_cluster
-        known = {member.name: member for member in cluster.members} if cluster else {}
-
-        def ask(member: Member) -> Candidate:
-            # In our own lane: the engine's own pool must stay free for the leader race.
-            status = self._patroni.ha.fetch_node_status(member)
-            return Candidate(member.name, status.failover_limitation())
-
+        for name in names:
+            if name not in self._probes:
+                self._probes[name] = SharedNext(partial(self._lanes.probe.call, self._ask, name))
         return gatherResults(
-            [self._lanes.probe.call(ask, known[name]) for name in names if name in known],
-            consumeErrors=True,
+            [self._probes[name].get() for name in names], consumeErrors=True
         ).addErrback(_first_error)
+
+    def _ask(self, name: str) -> Candidate:
+        """Ask one member, in our own lane: the engine's pool must stay free for a leader race."""
+        cluster = self._last_cluster
+        member = cluster.get_member(name, False) if cluster else None
+        if not isinstance(member, Member):
+            return Candidate(name, "not a member")
+        status = self._patroni.ha.fetch_node_status(member)
+        return Candidate(name, status.failover_limitation())
 
     def restart(self, request: Mapping[str, Any]) -> Deferred[tuple[bool, str]]:
         """Restart PostgreSQL now; takes as long as that takes."""

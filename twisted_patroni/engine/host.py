@@ -54,7 +54,7 @@ class ApiSeat(Protocol):
         """Stop answering, in bounded time."""
 
     def reload_config(self, config: Mapping[str, Any]) -> None:
-        """Apply a changed ``restapi`` section, or raise and keep the one in use."""
+        """Apply a changed ``restapi`` section, or keep the one in use."""
 
     def reload_local_certificate(self) -> bool:
         """Tell whether the certificate on disk differs from the one in use."""

@@ -135,7 +135,8 @@ class ClusterView:
     :param leader_timeline: the leader's timeline, if it published one.
     :param last_lsn: the last WAL position the leader published, in bytes; 0 if unknown.
     :param members: the members.
-    :param sync_members: names in the synchronisation key, in lower case as the engine compares.
+    :param sync_members: the standbys that the synchronisation key names, in lower case as the
+        engine compares.
     :param failover: the failover key, if there is one.
     :param history: the lines of the history key.
     :param config: the dynamic configuration, or ``None`` if the key was never written.
@@ -330,9 +331,6 @@ class Engine(Protocol):
 
     def postmaster_alive(self) -> Deferred[bool]:
         """Tell whether the postmaster runs, from its pid file and the process table."""
-
-    def system_identifier(self) -> Deferred[str | None]:
-        """Read the database system identifier, which may start ``pg_controldata``."""
 
     def replica_timeline(self, leader_timeline: int | None) -> Deferred[int | None]:
         """Read a replica's timeline, over a replication connection unless it is known already."""
