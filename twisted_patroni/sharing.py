@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 T = TypeVar("T")
+
+
+@frozen
+class Patience(Generic[T]):
+    """How long callers wait for an outcome.
+
+    :param clock: measures it.
+    :param seconds: counted from the first of those who share a run.
+    :param instead: makes the outcome they get then.
+    """
+
+    clock: IReactorTime
+    seconds: float
+    instead: Callable[[], T]
 
 
 class _Round(Generic[T]):
@@ -40,19 +54,13 @@ class SharedNext(Generic[T]):
 
     :param run: begins one run and returns its outcome. It may answer at once, and it may fail:
         the failure reaches the callers of that run and does not stop the next.
-    :param clock: for the patience.
-    :param patience: seconds after which callers get a :class:`TimeoutError` of Twisted instead of
-        waiting longer, counted from the first of those who share a run. ``None`` for no limit.
+    :param patience: how long callers wait, if not for ever.
     """
 
     def __init__(
-        self,
-        run: Callable[[], Awaitable[T]],
-        clock: IReactorTime | None = None,
-        patience: float | None = None,
+        self, run: Callable[[], Awaitable[T]], patience: Patience[T] | None = None
     ) -> None:
         self._run = run
-        self._clock = clock
         self._patience = patience
         self._running = False
         self._next: _Round[T] = _Round()
@@ -67,8 +75,11 @@ class SharedNext(Generic[T]):
         """
         joined = self._next
         caller: Deferred[T] = Deferred(joined.callers.remove)
-        if not joined.callers and self._clock is not None and self._patience is not None:
-            joined.timer = self._clock.callLater(self._patience, self._lose_patience, joined)
+        if not joined.callers and self._patience is not None:
+            patience = self._patience
+            joined.timer = patience.clock.callLater(
+                patience.seconds, self._give_up, joined, patience
+            )
         joined.callers.append(caller)
         if not self._running:
             Deferred.fromCoroutine(self._rounds())
@@ -87,7 +98,7 @@ class SharedNext(Generic[T]):
             current.answer(outcome)
         self._running = False
 
-    def _lose_patience(self, late: _Round[T]) -> None:
+    def _give_up(self, late: _Round[T], patience: Patience[T]) -> None:
         if late is self._next:
             self._next = _Round()
-        late.answer(Failure(DeferredTimeout(self._patience, "no outcome in time")))
+        late.answer(patience.instead())

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
 from twisted_patroni.engine.interface import (
@@ -18,14 +17,13 @@ from twisted_patroni.engine.interface import (
     StatusRow,
 )
 from twisted_patroni.postgres import PostgresError, Rows
-from twisted_patroni.sharing import SharedNext
+from twisted_patroni.sharing import Patience, SharedNext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
     from datetime import datetime
 
     from twisted.internet.interfaces import IReactorTime
-    from twisted.python.failure import Failure
 
 _log = Logger()
 _T = TypeVar("_T")
@@ -135,34 +133,29 @@ class StatusSource:
     _shared: SharedNext[Snapshot] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._shared = SharedNext(
-            lambda: Deferred.fromCoroutine(self._take()), self.clock, DEADLINE
-        )
+        self._shared = SharedNext(self._take, Patience(self.clock, DEADLINE, self._silent))
 
     def current(self) -> Deferred[Snapshot]:
         """Return a snapshot that is not older than the call."""
         if self.engine.state() not in QUERYABLE_STATES:
             node = self.engine.node()
             return succeed(Snapshot(node, Status(node.state, node.role)))
-        return self._shared.get().addErrback(self._too_late)
+        return self._shared.get()
 
     async def _take(self) -> Snapshot:
         try:
             row, version, timeline = await self._ask()
         except PostgresError as error:
-            return self._silent(error)
+            _log.debug("PostgreSQL did not tell its status: {error}", error=error)
+            return self._silent()
         node = self.engine.node()
         state = self.engine.replication_state(row)
         return Snapshot(node, _status(node, row, version, timeline, state))
 
-    def _too_late(self, failure: Failure) -> Snapshot:
-        failure.trap(DeferredTimeout)
-        return self._silent(failure.value)
-
-    def _silent(self, error: BaseException | None) -> Snapshot:
+    def _silent(self) -> Snapshot:
+        """Return what is known without PostgreSQL."""
         self.failures += 1
         node = self.engine.node()
-        _log.debug("PostgreSQL did not tell its status: {error}", error=error)
         state = UNKNOWN_STATE if node.state == RUNNING else node.state
         return Snapshot(node, Status(state, node.role))
 
