@@ -13,10 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent
 from zope.interface import implementer
 
-from twisted_patroni.engine.host import EngineHost, LoadedEngine
+from twisted_patroni.engine.host import EngineHost, LoadedEngine, UnusableConfiguration
 from twisted_patroni.engine.lanes import Lanes
 from twisted_patroni.events import Hub
 from twisted_patroni.restapi import ApiSeat, RestApi
+from twisted_patroni.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,8 +49,14 @@ def into_stdlib(event: LogEvent) -> None:
     if not logger.isEnabledFor(level):
         return
     failure = event.get("log_failure")
-    trace = None if failure is None else (failure.type, failure.value, failure.tb)
-    logger.log(level, "%s", formatEvent(event), exc_info=trace)
+    if failure is None:
+        logger.log(level, "%s", formatEvent(event))
+        return
+    try:
+        failure.raiseException()
+    except BaseException:
+        # What Patroni has made of this method decides about the traceback (`log.traceback_level`).
+        logger.exception("%s", formatEvent(event))
 
 
 class PatroniService(Service):
@@ -120,7 +127,6 @@ class PatroniService(Service):
         if self._stopped is not None:
             self._finished()
             return
-        _log.critical("The engine ended with exit code {code}", code=code)
         self._reactor.stop()
 
     def _finished(self) -> None:
@@ -152,7 +158,12 @@ class PatroniService(Service):
             self._api = RestApi(self._reactor, engine, self._hub, self._lanes, settings)
             return self._api
 
-        return ApiSeat(self._reactor, make_api, section, engine.version)
+        try:
+            return ApiSeat(self._reactor, make_api, section, engine.version)
+        except SettingsError as error:
+            raise UnusableConfiguration(str(error)) from error
+        except OSError as error:
+            raise UnusableConfiguration(error.strerror or str(error)) from error
 
 
 def leave_process(code: int, pidfile: str) -> None:

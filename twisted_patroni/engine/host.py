@@ -7,7 +7,6 @@ thread that built it and retries queries for that thread only.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from threading import Lock
@@ -143,6 +142,7 @@ class EngineHost:
     looked: Callable[[Look], None]
     ended: Deferred[int] = field(factory=Deferred, init=False)
     _daemon: Patroni | None = field(default=None, init=False)
+    _reloading: bool = field(default=False, init=False)
     _stopping: bool = field(default=False, init=False)
 
     def start(self) -> None:
@@ -158,6 +158,7 @@ class EngineHost:
 
     def reload(self) -> None:
         """Have the configuration reloaded between two HA cycles, as SIGHUP does."""
+        self._reloading = True
         if self._daemon is not None:
             self._daemon.sighup_handler()
 
@@ -170,25 +171,22 @@ class EngineHost:
             daemon.dcs.event.set()
 
     def _main(self) -> None:
+        code = 0
         try:
-            code = self._run()
-        except SystemExit as leaving:
-            code = _exit_code(leaving)
-        except BaseException:
-            logging.getLogger(__name__).exception("The engine failed")
-            code = 1
-        self.reactor.callFromThread(self.ended.callback, code)
-
-    def _run(self) -> int:
-        daemon = self._construct()
-        self._daemon = daemon
-        if self._stopping:
-            self.stop()
-        try:
-            daemon.run()
-        finally:
+            daemon = self._daemon = self._construct()
+            if self._reloading:
+                self.reload()
+            if self._stopping:
+                self.stop()
+            try:
+                daemon.run()
+            except BaseException as error:
+                # Told before the shutdown, which ends the log.
+                code = _exit_code(error)
             daemon.shutdown()
-        return 0
+        except BaseException as error:
+            code = _exit_code(error)
+        self.reactor.callFromThread(self.ended.callback, code)
 
     def _construct(self) -> Patroni:
         """Build upstream's daemon with our API in the place of its own."""
@@ -209,11 +207,18 @@ class EngineHost:
         self.reactor.callFromThread(self.looked, look)
 
 
-def _exit_code(leaving: SystemExit) -> int:
-    """Return the process exit code that Python would make of a :class:`SystemExit`."""
-    if leaving.code is None:
-        return 0
-    if isinstance(leaving.code, int):
-        return leaving.code
-    print(leaving.code, file=sys.__stderr__)
+def _exit_code(error: BaseException) -> int:
+    """Tell why the engine ends, and return the exit code that Python would make of it."""
+    log = logging.getLogger(__name__)
+    match error:
+        case SystemExit(code=None | 0):
+            log.warning("The engine has ended")
+            return 0
+        case SystemExit(code=int(code)):
+            log.critical("The engine has ended with exit code %s", code)
+            return code
+        case SystemExit(code=reason) | UnusableConfiguration(args=(reason,)):
+            log.critical("%s", reason)
+        case _:
+            log.exception("The engine has failed")
     return 1
