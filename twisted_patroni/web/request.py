@@ -14,6 +14,8 @@ from twisted_patroni.web.answers import error_page
 from twisted_patroni.web.wire import encode_answer, parse_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.web.resource import IResource
 
     from twisted_patroni.web.answers import Answer
@@ -48,6 +50,7 @@ class ApiRequest(Request):
     :ivar client_host: the client's address, empty for a Unix socket.
     :ivar body_limit: how many bytes of body are accepted; whoever admits requests may change it.
     :ivar refusal: the answer that was decided at the end of the head, if any.
+    :ivar abandon: called when the client leaves before it is answered.
     :ivar started: when the request was complete, on the site's clock.
     """
 
@@ -60,6 +63,7 @@ class ApiRequest(Request):
     client_host: str = ""
     body_limit: int = 0
     refusal: Answer | None = None
+    abandon: Callable[[], None] | None = None
     started: float = 0.0
     channel: ApiChannel
     site: ApiSite
@@ -141,6 +145,12 @@ class ApiRequest(Request):
                 self.answer(error_page(500, close=True))
         return reason
 
+    def connectionLost(self, reason: Failure) -> None:
+        """Give up what is done for a client that has left."""
+        super().connectionLost(reason)
+        if self.abandon is not None:
+            self.abandon()
+
     def answer(self, answer: Answer) -> None:
         """Send the answer in one write and finish; without effect once the client has left.
 
@@ -155,6 +165,7 @@ class ApiRequest(Request):
         if answer.close:
             channel.persistent = False
         self.startedWriting = 1
+        self.abandon = None
         self.code = answer.code
         self.sentLength = len(answer.body)
         channel.write(

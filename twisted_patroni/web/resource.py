@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from attrs import define, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from twisted_patroni.engine.interface import ConfigConflict, DcsUnavailable, LaneFull
@@ -17,6 +16,8 @@ from twisted_patroni.web.routing import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from twisted.python.failure import Failure
 
     from twisted_patroni.access import Access, Refusal
     from twisted_patroni.web.routing import Endpoint
@@ -151,22 +152,21 @@ class Responder:
             return NOT_DONE_YET
         handled = endpoint.handler(Call(request, endpoint))
         answer = handled if isinstance(handled, Deferred) else Deferred.fromCoroutine(handled)
-        if not answer.called:
-            request.notifyFinish().addErrback(lambda _: answer.cancel())
-        answer.addErrback(_answer_to_error, request).addCallback(request.answer)
-        answer.addErrback(Failure.trap, CancelledError)
+        # Two callbacks, and no notifyFinish: this is done for each health check.
+        request.abandon = answer.cancel
+        answer.addCallbacks(request.answer, _answer_error, errbackArgs=(request,))
         answer.addErrback(lambda failure: _log.failure("An answer was not sent", failure))
         return NOT_DONE_YET
 
 
-def _answer_to_error(failure: Failure, request: ApiRequest) -> Answer:
-    """Return the answer to what a handler raised, after logging it if it is a defect."""
-    if failure.check(CancelledError):
-        failure.raiseException()
+def _answer_error(failure: Failure, request: ApiRequest) -> None:
+    """Answer what a handler raised, after logging it if it is a defect."""
+    if failure.check(CancelledError):  # the client has left
+        return
     known = known_error(failure.value)
     if known is None:
         _log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
-    return known or error_page(500)
+    request.answer(known or error_page(500))
 
 
 def unsupported(request: ApiRequest) -> Answer:
@@ -176,5 +176,5 @@ def unsupported(request: ApiRequest) -> Answer:
     """
     method = request.method.decode("latin-1")
     return error_page(
-        501, f"Unsupported method ({method!r})", "Server does not support this operation."
+        501, f"Unsupported method ({method!r})", "Server does not support this operation"
     )
