@@ -18,6 +18,10 @@ ACCOUNTS = ("postgres", "nobody")
 """Accounts to become, the most fitting first. ``initdb`` insists that the account has a name."""
 
 
+# The shell is there since setpriv itself may still execute what the account may not.
+_IMPORTS = 'exec "$0" -c "import twisted_patroni"'
+
+
 class NoUnprivilegedAccount(Exception):
     """Root can neither make a user namespace nor become an account that reaches the files."""
 
@@ -85,7 +89,7 @@ def unprivileged_account(
     for uid, gid in _known_accounts():
         changed = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
         enters = works((*changed, "test", "-x", str(directory)))
-        if enters and works((*changed, sys.executable, "-c", "import twisted_patroni")):
+        if enters and works((*changed, "sh", "-c", _IMPORTS, sys.executable)):
             return Account(changed, (uid, gid))
     raise NoUnprivilegedAccount(
         "PostgreSQL refuses to run as root, and no other account can reach both "

@@ -182,7 +182,7 @@ class Cluster:
         :raise CannotStart: if that takes longer, or a daemon ends.
         """
         deadline = self._reactor.seconds() + timeout
-        seen: Views = {}
+        seen: Views = dict.fromkeys((node.name for node in self.nodes), None)
         while True:
             views = await self.views()
             for line in changes(seen, views):

@@ -9,7 +9,10 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionClosed
-from twisted.web.client import PartialDownloadError, ResponseFailed, readBody
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.web.client import ResponseDone, ResponseFailed
+from twisted.web.http import PotentialDataLoss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,6 +125,27 @@ class Getter(Protocol):
         """
 
 
+class _Body(TwistedProtocol):
+    """Collects a body; unlike readBody it takes one without a length, as upstream sends them."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.complete: Deferred[bytes] = Deferred(self._abandon)
+
+    def _abandon(self, complete: Deferred[bytes]) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.complete.callback(b"".join(self._parts))
+        elif not self.complete.called:
+            self.complete.errback(reason)
+
+
 def json_getter(clock: IReactorTime, agent: IAgent, seconds: float = 1.0) -> Getter:
     """Make a function that fetches small JSON documents.
 
@@ -132,11 +156,9 @@ def json_getter(clock: IReactorTime, agent: IAgent, seconds: float = 1.0) -> Get
 
     async def read(url: str) -> Any:
         response = await agent.request(b"GET", url.encode("ascii"))
-        try:
-            return json.loads(await readBody(response))
-        except PartialDownloadError as error:
-            # Upstream announces no length: the end of the connection is the end of the document.
-            return json.loads(error.response or b"")
+        body = _Body()
+        response.deliverBody(body)
+        return json.loads(await body.complete)
 
     def nothing(failure: Failure) -> None:
         failure.trap(CancelledError, *_NO_ANSWER)
