@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from tests.postgresql import GUARDED_USER, PASSWORD, shared_server
 from twisted_patroni._pqlink import CANCEL_GRACE, Session
-from twisted_patroni._pqsocket import SocketWatch, ThreadCancelRequest, best_cancel_request
+from twisted_patroni._pqsocket import CAN_CANCEL, SocketWatch
 from twisted_patroni.postgres import (
     ConnectionFailed,
     LinkLost,
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IAddress
-
-    from twisted_patroni._pqsocket import CancelRequest
 
 reactor = cast("Any", global_reactor)
 E = TypeVar("E", bound=PostgresError)
@@ -142,10 +140,6 @@ class ClockedReactor(Clock):
     def getWriters(self) -> list[IWriteDescriptor]:
         """Return what the real reactor watches."""
         return cast("list[IWriteDescriptor]", reactor.getWriters())
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> None:  # noqa: A002
-        """Hand over to the real reactor."""
-        reactor.callFromThread(callable, *args, **kw)
 
 
 class AddressTests(SynchronousTestCase):
@@ -449,6 +443,10 @@ class ConnectTests(LinkTestCase):
 class DeadlineTests(LinkTestCase):
     """Statements that take too long, and servers that do not answer any more."""
 
+    async def assert_usable(self, link: PostgresLink, pid: int) -> None:
+        """The link answers: on the same connection, unless libpq is too old to cancel."""
+        self.assertEqual(await self.one(link, WHO) == pid, CAN_CANCEL)
+
     async def test_statement_beyond_the_deadline(self) -> None:
         """The caller is told at once, the server stops, and the connection stays."""
         link = self.link()
@@ -459,7 +457,7 @@ class DeadlineTests(LinkTestCase):
         self.assertNoResult(answer)
         self.clock.advance(0.1)
         self.failureResultOf(answer, QueryTimeout)
-        self.assertEqual(await self.one(link, WHO), pid)
+        await self.assert_usable(link, pid)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_cancelled_by_the_caller(self) -> None:
@@ -472,7 +470,7 @@ class DeadlineTests(LinkTestCase):
         self.failureResultOf(waiting, CancelledError)
         answer.cancel()
         self.failureResultOf(answer, CancelledError)
-        self.assertEqual(await self.one(link, WHO), pid)
+        await self.assert_usable(link, pid)
 
     async def test_cancelled_while_connecting(self) -> None:
         """A caller that cancels while the link connects is free at once; the next one connects."""
@@ -491,63 +489,34 @@ class DeadlineTests(LinkTestCase):
         for answer in answers:
             answer.cancel()
             self.failureResultOf(answer, CancelledError)
-        self.assertEqual(await self.one(link, WHO), pid)
-
-    async def session(self, cancel_request: type[CancelRequest]) -> tuple[Session, int]:
-        """Return a connection that cancels in this way, and its process on the server."""
-        session = Session(self.clock, self.losses.append, cancel_request)
-        await session.connect(make_conninfo("", **self.server.conninfo()))
-        self.addCleanup(session.close, LinkLost("the end"))
-        ((pid,),) = (await session.run(WHO)).rows
-        return session, pid
+        await self.assert_usable(link, pid)
 
     async def test_cancel_request_that_cannot_be_sent(self) -> None:
         """When nobody takes the cancel request the connection goes, as if it had been ignored."""
         socket = self.server.directory / f".s.PGSQL.{self.server.port}"
         hidden = socket.with_suffix(".hidden")
-        for kind in (best_cancel_request(), ThreadCancelRequest):
-            session, pid = await self.session(kind)
-            answer = session.run(SLEEP)
-            await self.sleeping(pid)
-            socket.rename(hidden)
-            self.addCleanup(lambda: hidden.exists() and hidden.rename(socket))
-            answer.cancel()
-            self.failureResultOf(answer, CancelledError)
-            settled = session.settled()
-            await deferToThread(lambda: None)
-            self.assertNoResult(settled)
-            self.clock.advance(CANCEL_GRACE)
-            self.failureResultOf(settled, LinkLost)
-            hidden.rename(socket)
-        self.assertEqual(len(self.losses), 2)
+        link = self.link(on_lost=self.losses.append)
+        pid = await self.one(link, WHO)
+        answer = link.query(SLEEP)
+        await self.sleeping(pid)
+        socket.rename(hidden)
+        self.addCleanup(hidden.rename, socket)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.clock.advance(CANCEL_GRACE)
+        self.assertEqual(len(self.losses), 1)
+        self.assertFalse(link.connected)
 
-    async def test_cancel_request_that_cannot_begin(self) -> None:
-        """When there is not even a thread to be had the connection goes at once."""
-
-        class NoThread(ThreadCancelRequest):
-            def start(self) -> None:
-                raise RuntimeError("can't start new thread")
-
-        session, _ = await self.session(NoThread)
+    async def test_without_cancel_requests(self) -> None:
+        """With an older libpq a statement is given up together with its connection, at once."""
+        session = Session(self.clock, self.losses.append, can_cancel=False)
+        await session.connect(make_conninfo("", **self.server.conninfo()))
         answer = session.run(SLEEP)
         answer.cancel()
         self.failureResultOf(answer, CancelledError)
+        self.assertFalse(session.established)
         self.assertEqual(len(self.losses), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    async def test_cancel_request_from_a_thread(self) -> None:
-        """With an older libpq the request goes out from a thread, to the same effect."""
-        session, pid = await self.session(ThreadCancelRequest)
-        answer = session.run(SLEEP)
-        await self.sleeping(pid)
-        answer.cancel()
-        self.failureResultOf(answer, CancelledError)
-        await session.settled()
-        self.assertEqual((await session.run(WHO)).rows, [(pid,)])
-        # Closed before the thread has reported: nothing may come of its report.
-        session.run(SLEEP).addErrback(lambda failure: failure.trap(CancelledError)).cancel()
-        session.close(LinkLost("the end"))
-        self.assertEqual(self.losses, [])
 
     async def test_frozen_backend(self) -> None:
         """A server process that does nothing is left behind for a new one."""

@@ -15,7 +15,7 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from twisted.internet.defer import Deferred, succeed
 
-from twisted_patroni._pqsocket import SocketWatch, best_cancel_request
+from twisted_patroni._pqsocket import CAN_CANCEL, CancelRequest, SocketWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
     from twisted.internet.interfaces import IDelayedCall
 
-    from twisted_patroni._pqsocket import CancelRequest, LinkReactor
+    from twisted_patroni._pqsocket import LinkReactor
 
 #: Seconds for the server to react to a cancel request before the connection is dropped.
 CANCEL_GRACE = 1.0
@@ -92,18 +92,18 @@ class Session:
 
     :param reactor: what watches the socket.
     :param on_lost: called once when an established connection ends, except by :meth:`close`.
-    :param cancel_request: how to cancel a statement.
+    :param can_cancel: whether a statement can be cancelled, or only given up with its connection.
     """
 
     def __init__(
         self,
         reactor: LinkReactor,
         on_lost: Callable[[PostgresError], None],
-        cancel_request: type[CancelRequest] | None = None,
+        can_cancel: bool = CAN_CANCEL,
     ) -> None:
         self._reactor = reactor
         self._on_lost = on_lost
-        self._cancel_request = cancel_request or best_cancel_request()
+        self._can_cancel = can_cancel
         self._watch = SocketWatch(reactor, self._progress)
         self._state = _State.CLOSED
         self._results: list[PGresult] = []
@@ -135,8 +135,8 @@ class Session:
         """Run a statement on an idle connection.
 
         :param sql: the statement. Of several in one text, the last one's rows are returned.
-        :return: fires with its rows; cancelling it cancels the statement on the server too, and
-            :meth:`settled` tells when that is over.
+        :return: fires with its rows; cancelling it cancels the statement on the server too if that
+            is possible, and :meth:`settled` tells when that is over.
         """
         waiter: Deferred[Rows] = Deferred(self._abandon)
         self._waiter = waiter
@@ -257,13 +257,12 @@ class Session:
     def _abandon(self, waiter: Deferred[Any]) -> None:
         """Ask the server to cancel, and give it a while to say that it has."""
         self._forget(waiter)
+        if not self._can_cancel:
+            return self._end(LinkLost("given up with its statement"))
         silent = LinkLost("no reaction to a cancel request")
         self._grace = self._reactor.callLater(CANCEL_GRACE, self._end, silent)
-        try:
-            self._cancelling = self._cancel_request(self._reactor, self._pg, self._cancel_sent)
-            self._cancelling.start()
-        except (psycopg.Error, RuntimeError) as error:  # RuntimeError: no more threads
-            self._end(LinkLost(str(error)))
+        self._cancelling = CancelRequest(self._reactor, self._pg, self._cancel_sent)
+        return self._cancelling.start()
 
     def _cancel_sent(self) -> None:
         self._cancelling = None

@@ -7,14 +7,12 @@ the reactor's tables. So what is registered is always a duplicate that belongs t
 from __future__ import annotations
 
 import os
-from threading import Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import capabilities, pq
 from twisted.internet.interfaces import (
     IReactorFDSet,
-    IReactorFromThreads,
     IReactorPluggableNameResolver,
     IReactorTime,
     IReadDescriptor,
@@ -29,7 +27,12 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 
-class LinkReactor(IReactorTime, IReactorFDSet, IReactorPluggableNameResolver, IReactorFromThreads):
+#: libpq before 17 cannot send a cancel request without blocking, and psycopg's compiled half keeps
+#: the interpreter to itself meanwhile: a frozen server would freeze every thread of ours.
+CAN_CANCEL = capabilities.has_cancel_safe()
+
+
+class LinkReactor(IReactorTime, IReactorFDSet, IReactorPluggableNameResolver):
     """What a connection to PostgreSQL needs of a reactor."""
 
 
@@ -92,20 +95,13 @@ class SocketWatch:
         self._ready()
 
 
-class CancelRequest(Protocol):
-    """Asks the server to cancel what a connection is running."""
+class CancelRequest:
+    """Asks the server to cancel what a connection is running, where :data:`CAN_CANCEL`.
 
-    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None: ...
-
-    def start(self) -> None:
-        """Send the request; ``done`` is called when nothing more will come of it."""
-
-    def stop(self) -> None:
-        """Forget it: ``done`` is not called any more."""
-
-
-class ReactorCancelRequest:
-    """A cancel request as libpq 17 and later can send it: without blocking."""
+    :param reactor: what watches the request's own socket.
+    :param pg: the connection.
+    :param done: called when nothing more will come of the request.
+    """
 
     def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None:
         self._cancel = pg.cancel_conn()
@@ -113,7 +109,7 @@ class ReactorCancelRequest:
         self._done = done
 
     def start(self) -> None:
-        """Send the request; ``done`` is called when nothing more will come of it."""
+        """Send the request."""
         try:
             self._cancel.start()
             self._watch.watch(self._cancel.socket, writing=True)
@@ -143,41 +139,3 @@ class ReactorCancelRequest:
     def _finish(self) -> None:
         self.stop()
         self._done()
-
-
-class ThreadCancelRequest:
-    """A cancel request as libpq before 17 can send it: blocking, so in a thread of its own.
-
-    The thread is a daemon and not one of a pool: a frozen server holds it for as long as it likes,
-    and nothing else may have to wait for that, least of all the end of the process.
-    """
-
-    def __init__(self, reactor: LinkReactor, pg: PGconn, done: Callable[[], None]) -> None:
-        self._reactor = reactor
-        self._cancel = pg.get_cancel()
-        self._done: Callable[[], None] | None = done
-
-    def start(self) -> None:
-        """Send the request; ``done`` is called when nothing more will come of it."""
-        Thread(target=self._block, name="postgres-cancel", daemon=True).start()
-
-    def stop(self) -> None:
-        """Forget it: ``done`` is not called any more."""
-        self._done = None
-
-    def _block(self) -> None:
-        try:
-            self._cancel.cancel()
-        except psycopg.Error:
-            pass  # not sent: the grace period of whoever asked for it decides what comes next
-        finally:
-            self._reactor.callFromThread(self._finish)
-
-    def _finish(self) -> None:
-        if self._done is not None:
-            self._done()
-
-
-def best_cancel_request() -> type[CancelRequest]:
-    """Return the kind of cancel request that suits the libpq in use."""
-    return ReactorCancelRequest if capabilities.has_cancel_safe() else ThreadCancelRequest

@@ -94,6 +94,8 @@ class PostgresLink:
         """Run a statement, after connecting if need be.
 
         Cancelling the Deferred frees the caller at once and cancels the statement on the server.
+        With a libpq older than 17 the connection is dropped instead, and the statement goes on
+        until it ends by itself: set ``statement_timeout``.
 
         :param sql: the statement.
         :return: fires within the deadline, with the rows or with a :class:`PostgresError`.
