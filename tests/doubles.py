@@ -310,14 +310,11 @@ class FakeEngine:
 
     def parse_version(self, text: str) -> int:
         """Parse a PostgreSQL version."""
-        parts = text.split(".")
-        fits = all(part.isdigit() for part in parts)
-        if not fits or len(parts) > (2 if int(parts[0]) >= 10 else 3):
+        numbers = text.split(".")
+        if len(numbers) not in (2, 3) or not all(number.isdigit() for number in numbers):
             raise ValueError(f"Invalid PostgreSQL version format: {text}")
-        numbers = [int(part) for part in parts] + [0, 0]
-        if numbers[0] >= 10:
-            return numbers[0] * 10000 + numbers[1]
-        return numbers[0] * 10000 + numbers[1] * 100 + numbers[2]
+        middle = numbers[1] if len(numbers) == 3 else 0
+        return int(numbers[0]) * 10000 + int(middle) * 100 + int(numbers[-1])
 
     def parse_bool(self, value: Any) -> bool | None:
         """Parse a truth value as the engine does, ``None`` if it is none."""

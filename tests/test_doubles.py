@@ -30,7 +30,7 @@ class FakeEngineContractTests(EngineContract, SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make the double; the annotation has the type checker compare it, too."""
-        self.engine: Engine = FakeEngine()
+        self.subject: Engine = FakeEngine()
 
 
 class FakeEngineTests(SynchronousTestCase):
