@@ -21,6 +21,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
+from tests.scratch import scratch_directory
 from twisted_patroni.demo import CannotStart, Place, View
 from twisted_patroni.demo.layout import (
     Secrets,
@@ -153,8 +154,7 @@ class RecordTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a directory."""
-        self.directory = Path(self.mktemp())
-        self.directory.mkdir()
+        self.directory = scratch_directory(self)
 
     def test_remembers(self) -> None:
         """A record is read as it was written, and only the owner may read the file."""

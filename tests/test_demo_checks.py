@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.scratch import scratch_directory
 from twisted_patroni._privileges import Account, NoUnprivilegedAccount, unprivileged_account
 from twisted_patroni.demo import CannotStart, Place, checks
 from twisted_patroni.demo.layout import MAX_BASE_PORT, MIN_BASE_PORT
@@ -68,8 +69,7 @@ class FileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a directory."""
-        self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir()
+        self.directory = scratch_directory(self)
 
     def program(self, name: str, script: str = "") -> None:
         """Put an executable program into the directory."""
@@ -130,7 +130,7 @@ class ProcessTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Lay out a data directory, and a /proc with two processes and something else."""
-        self.directory = Path(self.mktemp()).absolute()
+        self.directory = scratch_directory(self)
         self.data = self.directory / "data"
         self.proc = self.directory / "proc"
         for path in (self.data, self.proc / "11", self.proc / "12", self.proc / "net"):

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.scratch import scratch_directory
 from twisted_patroni.__main__ import build_parser
 from twisted_patroni.demo import CannotStart, Cluster, Node, Place
 from twisted_patroni.demo.checks import PROGRAMS, HostPort
@@ -66,7 +67,7 @@ class NodeTests(TestCase):
 
     def node(self, script: str) -> Node:
         """Make a node whose daemon is a shell script."""
-        place = Place(1, Path(self.mktemp()).absolute(), 8008)
+        place = Place(1, scratch_directory(self), 8008)
         place.home.mkdir(parents=True)
         node = Node(reactor(), place, ("sh", "-c", script, "daemon"))
 
@@ -133,9 +134,9 @@ class ClusterTests(TestCase):
 
     def setUp(self) -> None:
         """Lay out programs, the stub and a directory."""
-        self.directory = Path(self.mktemp()).absolute()
+        self.directory = scratch_directory(self)
         self.bin_dir = self.directory / "bin"
-        self.bin_dir.mkdir(parents=True)
+        self.bin_dir.mkdir()
         for program in PROGRAMS:
             (self.bin_dir / program).write_text("#!/bin/sh\n")
             (self.bin_dir / program).chmod(0o755)
