@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_patroni.sharing import SharedNext
+from twisted_patroni.sharing import Patience, SharedNext
 
 
 class BrokenRunError(Exception):
@@ -163,3 +164,45 @@ class SharedNextTests(SynchronousTestCase):
         self.successResultOf(first)
         self.failureResultOf(second, CancelledError)
         self.assertEqual(self.successResultOf(third), "two")
+
+
+class PatienceTests(SynchronousTestCase):
+    """Callers wait for so long and no longer."""
+
+    def setUp(self) -> None:
+        """Share runs that never end, for three seconds."""
+        self.clock = Clock()
+        self.shared = SharedNext(Deferred, Patience(self.clock, 3.0, lambda: "instead"))
+
+    def test_of_those_whose_run_is_under_way(self) -> None:
+        """They get the other outcome when the time is over."""
+        caller = self.shared.get()
+        self.clock.advance(2.9)
+        self.assertNoResult(caller)
+        self.clock.advance(0.1)
+        self.assertEqual(self.successResultOf(caller), "instead")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_of_those_who_wait_for_the_next_run(self) -> None:
+        """They wait as long as the others, the run before theirs included."""
+        self.shared.get()
+        self.clock.advance(1)
+        waiting = [self.shared.get(), self.shared.get()]
+        self.clock.advance(2.9)
+        for caller in waiting:
+            self.assertNoResult(caller)
+        self.clock.advance(0.1)
+        self.assertEqual([self.successResultOf(caller) for caller in waiting], ["instead"] * 2)
+
+    def test_is_not_shortened_by_callers_who_have_left(self) -> None:
+        """A caller whose companions have all left has the full time."""
+        self.shared.get()
+        gone = self.shared.get()
+        self.clock.advance(2)
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        late = self.shared.get()
+        self.clock.advance(2.9)
+        self.assertNoResult(late)
+        self.clock.advance(0.1)
+        self.assertEqual(self.successResultOf(late), "instead")

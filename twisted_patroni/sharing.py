@@ -38,10 +38,14 @@ class _Round(Generic[T]):
         self.callers: deque[Deferred[T]] = deque()
         self.timer: IDelayedCall | None = None
 
-    def answer(self, outcome: T | Failure) -> None:
-        """Tell everybody; a callback may cancel other callers or ask again meanwhile."""
+    def stop_timer(self) -> None:
+        """Release nobody."""
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
+
+    def answer(self, outcome: T | Failure) -> None:
+        """Tell everybody; a callback may cancel other callers or ask again meanwhile."""
+        self.stop_timer()
         while self.callers:
             self.callers.popleft().callback(outcome)
 
@@ -77,6 +81,7 @@ class SharedNext(Generic[T]):
         caller: Deferred[T] = Deferred(joined.callers.remove)
         if not joined.callers and self._patience is not None:
             patience = self._patience
+            joined.stop_timer()  # of callers who have left before the run began
             joined.timer = patience.clock.callLater(
                 patience.seconds, self._give_up, joined, patience
             )
