@@ -9,6 +9,7 @@ from attrs import frozen
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.doubles import NOW, VERSION, FakeEngine, FakeLink, primary_row, replica_row
@@ -17,6 +18,7 @@ from twisted_patroni.engine.lanes import Lanes
 from twisted_patroni.events import Hub
 from twisted_patroni.restapi import RestApi
 from twisted_patroni.settings import Settings
+from twisted_patroni.web.answers import ERROR_HTML
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,3 +136,36 @@ class ApiInMemory:
         :param seconds: how much.
         """
         self.clock.pump([0.5] * round(seconds * 2))
+
+
+class ApiCase(SynchronousTestCase):
+    """A test case with the API of a healthy leader.
+
+    :ivar api: the API.
+    """
+
+    def setUp(self) -> None:
+        """Open the API."""
+        self.use()
+
+    def use(self, engine: FakeEngine | None = None, **section: Any) -> ApiInMemory:
+        """Go on with another API.
+
+        :param engine: its engine.
+        :param section: keys of the ``restapi`` section.
+        """
+        self.api = ApiInMemory(engine, **section)
+        self.engine, self.link = self.api.engine, self.api.link
+        self.request = self.api.request
+        return self.api
+
+    def assertReply(self, reply: Reply, code: int, sentence: str) -> None:
+        """Fail unless a reply is this sentence, labelled as upstream labels its sentences."""
+        self.assertEqual((reply.code, reply.body.decode()), (code, sentence))
+        self.assertEqual(reply.header("Content-Type"), "text/html")
+
+    def assertErrorPage(self, reply: Reply, code: int, *words: str) -> None:
+        """Fail unless a reply is the error page of a status, with these words in it."""
+        self.assertEqual((reply.code, reply.header("Content-Type")), (code, ERROR_HTML))
+        for word in (f"Error code: {code}", *words):
+            self.assertIn(word, reply.body.decode())
