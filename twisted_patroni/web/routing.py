@@ -235,6 +235,8 @@ class Place(Resource):
         if child is not None:
             assert isinstance(child, Place)
             return child
+        if not path and self._depth == 0 and not request.postpath:
+            return self  # "/" has one component, an empty one
         if self._single is not None and path:
             name, place = self._single
             request.path_parameters[name] = path.decode("latin-1")
