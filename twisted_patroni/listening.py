@@ -16,12 +16,13 @@ _KEEPALIVE_INTERVAL_S = 2
 _KEEPALIVE_COUNT = 3
 
 
-def open_listener(settings: Settings) -> socket.socket:
+def open_listener(settings: Settings, former: socket.socket | None = None) -> socket.socket:
     """Open the socket that the settings ask for; may wait for DNS.
 
     An empty host means every address, of IPv4 and IPv6 alike where the kernel can do that.
 
     :param settings: the address and the backlog.
+    :param former: the socket listened on so far, which may have the same port on other addresses.
     :raise OSError: if the address cannot be had; the text names it and the setting.
     """
     host, port = settings.listen.host or None, settings.listen.port
@@ -40,6 +41,8 @@ def open_listener(settings: Settings) -> socket.socket:
         raise OSError(error.errno, _complaint(settings, str(error.strerror))) from error
     try:
         _set_options(listener, dual_stack and host is None)
+        for one in (former, listener) if former is not None else ():
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(settings.backlog)
         listener.setblocking(False)

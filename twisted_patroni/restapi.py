@@ -7,8 +7,11 @@ do may hold the engine up.
 
 from __future__ import annotations
 
+import os
 import queue
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -37,7 +40,6 @@ from twisted_patroni.web.site import ApiRequest, ApiSite, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from socket import socket
 
     from twisted.internet.interfaces import IListeningPort
 
@@ -184,13 +186,20 @@ class RestApi:
         for each in waiting:
             each.callback(None)
 
+    def listener(self) -> socket | None:
+        """Return a copy of the socket listened on, which the caller closes soon."""
+        port: Any = self._port  # the reactor's own, which are descriptors as well
+        return None if port is None else socket(fileno=os.dup(port.fileno()))
+
     def apply(self, settings: Settings, listener: socket | None) -> None:
         """Let changed settings count for every request from now on.
 
         :param settings: the settings.
         :param listener: the socket to listen on, if that changed.
         """
-        if listener is not None:
+        if listener is not None and self._closing:
+            listener.close()
+        elif listener is not None:
             self.adopt(listener)
         self._apply(settings)
 
@@ -276,6 +285,7 @@ class ApiSeat:
     section: Mapping[str, Any]
     version: str
     _settings: Settings = field(init=False)
+    _reload_failed: bool = field(default=False, init=False)
     _listener: socket = field(init=False)
     _api: RestApi = field(init=False)
 
@@ -305,19 +315,26 @@ class ApiSeat:
 
         :param config: the section.
         """
+        self._reload_failed = True
         try:
             settings = Settings.of(config, self.version)
             moved = settings.listen != self._settings.listen
-            listener = open_listener(settings) if moved else None
+            self._hop(self._api.apply, settings, self._open(settings) if moved else None)
         except (SettingsError, OSError) as error:
-            _log.error("The restapi section is not reloaded: {error}", error=error)
-            return
-        self._hop(self._api.apply, settings, listener)
-        self._settings = settings
+            reason = getattr(error, "strerror", None) or error
+            _log.error("The restapi section is not reloaded: {reason}", reason=reason)
+        else:
+            self._settings = settings
+            self._reload_failed = False
+
+    def _open(self, settings: Settings) -> socket:
+        former: socket | None = self._hop(self._api.listener)
+        with nullcontext() if former is None else former:
+            return open_listener(settings, former)
 
     def reload_local_certificate(self) -> bool:
-        """Tell whether the certificate on disk differs from the one in use: there is none."""
-        return False
+        """Tell whether SIGHUP must apply an unchanged section, for the last time that failed."""
+        return self._reload_failed
 
     def _hop(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function in the reactor's thread and wait for its result, but not for ever."""

@@ -7,6 +7,7 @@ thread that built it and retries queries for that thread only.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from threading import Lock
@@ -94,9 +95,12 @@ def load(configfile: str) -> LoadedEngine:
     try:
         config = Config(configfile)
     except ConfigParseError as error:
+        if configfile and not os.path.exists(configfile):
+            raise UnusableConfiguration(f"{configfile}: there is no such file") from error
         raise UnusableConfiguration(" ".join(str(error.value).split())) from error
-    except (OSError, KeyError, ValueError) as error:
-        raise UnusableConfiguration(f"{configfile}: {error!r}") from error
+    except Exception as error:  # YAML has many errors, and upstream lets those of its own pass
+        reason = f"{type(error).__name__}: {error}"
+        raise UnusableConfiguration(" ".join(f"{configfile}: {reason}".split())) from error
     logger.reload_config(config.get("log", {}))
     return LoadedEngine(config, logger)
 
