@@ -1,0 +1,136 @@
+"""The table of the README: medians, ratios and their spread."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from benchmarks.clients import NO_ANSWER_AFTER
+from benchmarks.measure import FEW, MANY, WAITING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.measure import Values
+
+#: All rounds of all contestants, by contestant.
+Results = "Mapping[str, Sequence[Values]]"
+
+
+@frozen
+class Row:
+    """One line of the table.
+
+    :param key: the number's name.
+    :param title: what it is.
+    :param unit: its unit.
+    :param more: whether more of it is better.
+    :param ratio: whether a ratio says something.
+    """
+
+    key: str
+    title: str
+    unit: str
+    more: bool = False
+    ratio: bool = True
+
+
+def _speed_rows(name: str, where: str) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for kind, connection in (("new", "new connections"), ("kept", "kept alive")):
+        key, title = f"{name}{kind}", f"{connection}{where}"
+        rows.append(Row(f"{key}.rate", title, "/s", more=True))
+        if not where:
+            rows.append(Row(f"{key}.p50", f"{title}: p50", "ms"))
+        rows.append(Row(f"{key}.p99", f"{title}: p99", "ms"))
+    return tuple(rows)
+
+
+ROWS = (
+    *_speed_rows("", ""),
+    *_speed_rows(f"idle{FEW}.", f", {FEW} idle connections"),
+    *_speed_rows(f"idle{MANY}.", f", {MANY} idle connections"),
+    *_speed_rows(f"switchover{WAITING}.", f", {WAITING} waiting switchovers"),
+    Row("new.cpu", "CPU time of the daemon per request, new connections", "µs"),
+    Row("kept.cpu", "CPU time of the daemon per request, kept alive", "µs"),
+    Row("new.sql", "SQL statements per request, new connections", ""),
+    Row("kept.sql", "SQL statements per request, kept alive", ""),
+    Row("resident", "resident memory at rest", "MiB"),
+    Row(f"idle{MANY}.resident", f"resident memory, {MANY} idle connections", "MiB"),
+    Row("quiet.cycle_mean", "HA cycle off its period, at rest: mean", "ms", ratio=False),
+    Row("quiet.cycle_worst", "HA cycle off its period, at rest: worst", "ms", ratio=False),
+    Row("flood.rate", "answers under flood", "/s", more=True),
+    Row("flood.cycle_mean", "HA cycle off its period, under flood: mean", "ms", ratio=False),
+    Row("flood.cycle_worst", "HA cycle off its period, under flood: worst", "ms", ratio=False),
+    Row("flood.alarms", "leader key lost or demoted under flood", "times", ratio=False),
+)
+
+
+def table(results: Mapping[str, Sequence[Values]], upstream: str) -> str:
+    """Return the table in Markdown: a column for each contestant, and ratios to upstream's.
+
+    Ratios are made within each round, so that what disturbs the machine disturbs both sides.
+
+    :param results: the rounds of each contestant, by its name.
+    :param upstream: the name of the one that the others are compared with.
+    """
+    others = [name for name in results if name != upstream]
+    heads = ["GET /primary", upstream]
+    for name in others:
+        heads += [name, "ratio (median, range)"]
+    lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
+    for row in ROWS:
+        theirs = _series(results[upstream], row.key)
+        cells = [row.title, _cell(theirs, row)]
+        for name in others:
+            ours = _series(results[name], row.key)
+            cells += [_cell(ours, row), _ratio(theirs, ours, row)]
+        if any(cell for cell in cells[1:]):
+            lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _series(rounds: Sequence[Values], key: str) -> list[float | None]:
+    return [values[key] for values in rounds if key in values]
+
+
+def _known(series: Sequence[float | None]) -> list[float]:
+    return [value for value in series if value is not None]
+
+
+def _cell(series: Sequence[float | None], row: Row) -> str:
+    if not series:
+        return ""
+    known = _known(series)
+    if not known:
+        return f"no answer within {NO_ANSWER_AFTER:.0f} s"
+    # What is rare and bad does not show in a median.
+    value = max(known) if row.key.endswith(("worst", "alarms")) else median(known)
+    return f"{_figure(value)} {row.unit}".strip()
+
+
+def _ratio(theirs: Sequence[float | None], ours: Sequence[float | None], row: Row) -> str:
+    if not row.ratio:
+        return ""
+    ratios = [
+        our / their if row.more else their / our
+        for their, our in zip(theirs, ours, strict=False)
+        if their and our
+    ]
+    if not ratios:
+        return ""
+    middle, low, high = (_figure(each) for each in (median(ratios), min(ratios), max(ratios)))
+    return f"{middle} ({low} to {high})" if len(ratios) > 1 else middle
+
+
+def _figure(value: float) -> str:
+    """Return a number with three significant digits, but whole ones from 100 on."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
