@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -95,6 +96,10 @@ class ApiInMemory:
             Settings.of({"listen": "127.0.0.1:8008", **section}, VERSION),
             make_link=lambda reactor, conninfo: self.link,
         )
+
+    def open(self) -> None:
+        """Open the API as the engine does; without this it only answers what the test sends."""
+        self.api.open(socket.socket())
 
     def begin(
         self,
