@@ -316,3 +316,15 @@ class RealClusterTests(TestCase):
             return reply if reply.code == code else None
 
         return await eventually(f"{node.name} answers {path} with {code}", look, within)
+
+    async def until_checks(self, node: Node, expected: Mapping[str, int]) -> None:
+        """Wait until a node answers several checks at once as expected.
+
+        :param node: the node.
+        :param expected: the status by path.
+        """
+
+        async def look() -> bool:
+            return await self.codes(node, *expected) == expected
+
+        await eventually(f"{node.name} answers {expected}", look)

@@ -67,11 +67,7 @@ class EndpointTests(RealClusterTests):
             "/readiness?lag=10MB": 200,
             "/readiness?lag=10MB&mode=write": 200,
         }
-
-        async def caught_up() -> bool:
-            return await self.codes(replica, *expected) == expected
-
-        await eventually("the replica answers as expected", caught_up, 5.0)
+        await self.until_checks(replica, expected)
 
     async def test_documents(self) -> None:
         """The nodes' documents agree with each other and with PostgreSQL."""
