@@ -1,0 +1,371 @@
+"""The daemon as a process: how it starts and ends, what it logs, and what a reload does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import SkipTest
+
+import yaml
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.postgresql import bindir
+from tests.real.asking import Api, eventually
+from tests.real.faults import REFUSED, probe, prober, run, sampling, step
+from tests.real.harness import (
+    api_of,
+    children,
+    destroy,
+    free_ports,
+    kill,
+    new_cluster,
+    node_file,
+    rewrite_node_file,
+    scratch_directory,
+)
+from twisted_patroni.demo.checks import script
+from twisted_patroni.demo.cluster import Cluster
+from twisted_patroni.demo.layout import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted_patroni.demo import Node
+
+TWISTD = ("-n", "--pidfile=", "patroni", "--config")
+
+
+class OneNode(TestCase):
+    """Tests of a cluster of one node."""
+
+    timeout = 120
+
+    def prepared(self, overrides: Mapping[str, Any] | None = None) -> Cluster:
+        """Return a cluster whose files are written.
+
+        :param overrides: what to change in the configuration.
+        """
+        cluster = new_cluster(1, overrides=overrides)
+        self.addCleanup(destroy, cluster)
+        cluster.prepare()
+        self.node, self.api = cluster.nodes[0], api_of(cluster)
+        return cluster
+
+    async def started(self, overrides: Mapping[str, Any] | None = None) -> Node:
+        """Return a node that is a running primary.
+
+        :param overrides: what to change in the configuration.
+        """
+        cluster = self.prepared(overrides)
+        await cluster.start()
+        await cluster.ready()
+        return self.node
+
+    def log(self) -> str:
+        """Return what the daemon and PostgreSQL have written."""
+        return self.node.place.log_file.read_text()
+
+    async def logged(self, text: str, within: float = 10.0) -> None:
+        """Wait until the log has a text.
+
+        :param text: the text.
+        :param within: after how many seconds the test fails.
+        """
+
+        async def look() -> bool:
+            return text in self.log()
+
+        await eventually(f"the log has {text!r}", look, within)
+
+
+class DeathTests(OneNode):
+    """An engine that ends takes the process with it."""
+
+    async def _end(self, how: str) -> int:
+        launcher = str(Path(__file__).with_name("failing_daemon.py"))
+        cluster = self.prepared()
+        node = self.node
+        command = (sys.executable, launcher, how, "4", *TWISTD)
+        dying = Cluster(
+            reactor,  # type: ignore[arg-type]
+            cluster.directory,
+            1,
+            base_port=node.place.base_port,
+            bin_dir=cluster.bin_dir,
+            daemon=command,
+            config_overrides=node_file(node),
+        )
+        await dying.start()
+        return await dying.nodes[0].exited.addTimeout(60.0, reactor)
+
+    async def test_exit(self) -> None:
+        """SystemExit in the engine's thread ends the process with its code, PostgreSQL first."""
+        self.assertEqual(await self._end("7"), 7)
+        self.assertIsNone(self.node.postmaster_pid())
+        self.assertIn("CRITICAL: The engine has ended with exit code 7", self.log())
+
+    async def test_defect(self) -> None:
+        """An exception in the engine's thread ends the process with 1, and is told."""
+        self.assertEqual(await self._end("a defect for the test"), 1)
+        self.assertIsNone(self.node.postmaster_pid())
+        self.assertIn("ERROR: The engine has failed", self.log())
+        self.assertIn("RuntimeError: a defect for the test", self.log())
+
+    async def test_busy_port(self) -> None:
+        """A REST port that somebody else has ends the start with one line that names the key."""
+        self.prepared()
+        with socket.socket() as other:
+            other.bind((HOST, self.node.place.rest_port))
+            other.listen()
+            self.node.start()
+            self.assertEqual(await self.node.exited.addTimeout(60.0, reactor), 1)
+        (line,) = (line for line in self.log().splitlines() if "restapi.listen" in line)
+        self.assertIn(f"CRITICAL: Couldn't start a service on '{HOST}:", line)
+        self.assertNotIn("Traceback", self.log())
+        self.assertFalse(self.node.place.data.exists())
+
+    async def test_other_cluster(self) -> None:
+        """A data directory of another cluster ends the process, and the directory is left alone."""
+        node = await self.started()
+        self.assertEqual(await node.stop(), 0)
+        shutil.rmtree(node.place.data)
+        initdb = str(bindir() / "initdb")
+        options = ("-D", str(node.place.data), "-U", "postgres", "-N", "--no-locale")
+        done = await run(*node.prefix, initdb, *options)
+        self.assertEqual(done.code, 0, done.output)
+        node.start()
+        self.assertEqual(await node.exited.addTimeout(60.0, reactor), 1)
+        self.assertIn("system ID mismatch", self.log())
+        self.assertFalse((node.place.data / "postmaster.pid").exists())
+
+
+class StartTests(OneNode):
+    """What cannot work is said in one line, with exit code 1."""
+
+    async def _refusal(self, content: str | Mapping[str, Any] | None) -> str:
+        directory = scratch_directory()
+        self.addCleanup(shutil.rmtree, directory)
+        path = directory / "patroni.yml"
+        if content is not None:
+            path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        done = await run(script("twistd"), *TWISTD, str(path))
+        self.assertEqual(done.code, 1, done.output)
+        self.assertEqual(len(done.output.splitlines()), 1, done.output)
+        return done.output.replace(str(path), "FILE")
+
+    async def test_files(self) -> None:
+        """A file that is missing or broken is named."""
+        self.assertEqual(await self._refusal(None), "patroni: FILE: there is no such file\n")
+        self.assertIn("patroni: FILE: ParserError: ", await self._refusal("a: [1\nb: {"))
+
+    async def test_settings(self) -> None:
+        """A setting that is wrong, or not supported, is named."""
+        for key, value, expected in (
+            ("certfile", "/etc/patroni.crt", "patroni: restapi.certfile: TLS is not supported"),
+            ("listen", HOST, 'expected <HOST>:<PORT> for "listen"'),
+            ("allowlist", ["10.0.0.0/99"], "patroni: restapi.allowlist: '10.0.0.0/99' is not"),
+        ):
+            restapi = {"listen": f"{HOST}:8008", key: value}
+            with step(key):
+                self.assertIn(expected, await self._refusal({"name": "x", "restapi": restapi}))
+
+    async def test_first_process(self) -> None:
+        """As process 1 the daemon refuses and says what to do."""
+        words = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+        if subprocess.run([*words, "true"], capture_output=True).returncode:
+            raise SkipTest("not permitted here: unshare --pid --mount-proc")
+        self.prepared()
+        config = str(self.node.config_file)
+        done = await run(*words, script("twistd"), *TWISTD, config)
+        self.assertEqual(done.code, 1, done.output)
+        self.assertIn("run it under an init (docker run --init, or tini)", done.output)
+
+
+class ReloadTests(OneNode):
+    """SIGHUP applies what changed, and never costs the API."""
+
+    def reload(self, **section: Any) -> None:
+        """Change the ``restapi`` section and send SIGHUP.
+
+        :param section: what to replace.
+        """
+        if section:
+            rewrite_node_file(self.node, {"restapi": section})
+        assert self.node.pid is not None
+        kill(self.node.pid, signal.SIGHUP)
+
+    async def serves(self, port: int, path: str, code: int | str) -> None:
+        """Wait until a port answers as expected.
+
+        :param port: the port.
+        :param path: the path asked for.
+        :param code: the status expected, or what :func:`probe` says without one.
+        """
+
+        async def look() -> bool:
+            return await deferToThread(probe, port, path) == code
+
+        await eventually(f"{port} answers {path} with {code}", look, 10.0)
+
+    async def test_reload(self) -> None:
+        """Settings change without a refused connection, wrong ones are told and leave the old."""
+        node = await self.started()
+        log = node.place.log_file
+        sampler = prober(node, "/liveness")
+        with sampling(sampler):
+            with step("headers and tags change, time and again", log):
+                for number in range(5):
+                    rewrite_node_file(node, {"tags": {"turn": number}})
+                    self.reload(http_extra_headers={"X-Turn": str(number)})
+                    await self.serves(node.place.rest_port, f"/health?tag_turn={number}", 200)
+                    reply = await self.api.ask("GET", f"{node.rest_url}/health")
+                    self.assertEqual(reply.headers["x-turn"], str(number))
+            with step("a new password", log):
+                await self._new_password(f"{node.rest_url}/reload")
+            with step("a value that is wrong changes nothing", log):
+                self.reload(allowlist=["10.0.0.0/99"], http_extra_headers={"X-Turn": "wrong"})
+                await self.logged("restapi.allowlist: '10.0.0.0/99' is not a network")
+                reply = await self.api.ask("GET", f"{node.rest_url}/health")
+                self.assertEqual((reply.code, reply.headers["x-turn"]), (200, "4"))
+        self.assertEqual({sample.seen for sample in sampler.samples}, {200})
+        self.assertGreater(len(sampler.samples), 100)
+        await self._other_addresses(node)
+
+    async def _new_password(self, url: str) -> None:
+        self.assertEqual((await self.api.ask("POST", url)).code, 202)
+        self.reload(authentication={"username": "demo", "password": "changed"})
+        changed = Api(("demo", "changed"))
+
+        async def accepted() -> bool:
+            return (await changed.ask("POST", url)).code == 202
+
+        await eventually("the new password is accepted", accepted)
+        self.assertEqual((await self.api.ask("POST", url)).code, 401)
+
+    async def _other_addresses(self, node: Node) -> None:
+        place, log = node.place, node.place.log_file
+        old, new = place.rest_port, free_ports(1)
+        with step("a port that is busy changes nothing, but another SIGHUP tries again", log):
+            with socket.socket() as other:
+                other.bind((HOST, new))
+                other.listen()
+                self.reload(allowlist=[], listen=f"{HOST}:{new}")
+                await self.logged(f"Couldn't start a service on '{HOST}:{new}'")
+                await self.serves(old, "/health", 200)
+            self.reload()
+            await self.serves(new, "/health", 200)
+            await self.serves(old, "/health", REFUSED)
+        with step("an address that cannot be had changes nothing", log):
+            self.reload(listen=f"192.0.2.1:{new}")
+            await self.logged(f"Couldn't start a service on '192.0.2.1:{new}'")
+            await self.serves(new, "/health", 200)
+        with step("an address on the same port that the former listener is in the way of", log):
+            self.reload(listen=f"127.1:{new}", http_extra_headers={"X-Turn": "moved"})
+
+            async def moved() -> bool:
+                reply = await self.api.ask("GET", f"http://{HOST}:{new}/health")
+                return reply.headers.get("x-turn") == "moved"
+
+            await eventually("the settings count", moved)
+        with step("a file that is not YAML changes nothing", log):
+            node.config_file.write_text("restapi: [")
+            self.reload()
+            await self.logged("Exception when reloading local configuration")
+            await self.serves(new, "/health", 200)
+        with step("SIGTERM after all that ends the process", log):
+            self.assertEqual(await node.stop().addTimeout(15.0, reactor), 0)
+            self.assertIsNone(node.postmaster_pid())
+
+
+def sockets(pid: int) -> set[str]:
+    """Return the sockets that a process has open.
+
+    :param pid: the process.
+    """
+    links = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.add(os.readlink(entry))
+    return {link for link in links if link.startswith("socket:")}
+
+
+class BackgroundTests(OneNode):
+    """The daemon in the background, as twistd does it without ``-n``."""
+
+    async def test_background(self) -> None:
+        """It writes its pid and its log to files, keeps PostgreSQL apart, and cleans up."""
+        self.prepared()
+        node, home = self.node, self.node.place.home
+        pidfile = home / "twistd.pid"
+        words = (f"--pidfile={pidfile}", f"--rundir={home}", "patroni", str(node.config_file))
+        rewrite_node_file(node, {"log": {"dir": str(home)}})
+        done = await run(*node.prefix, script("twistd"), *words)
+        self.assertEqual(done.code, 0, done.output)
+
+        async def up() -> bool:
+            return (await self.api.ask("GET", f"{node.rest_url}/primary")).code == 200
+
+        pid = int(pidfile.read_text())
+        self.addCleanup(kill, pid, signal.SIGKILL)
+        await eventually("it is the primary", up)
+        postmaster = node.postmaster_pid()
+        assert postmaster is not None
+        self.assertNotIn(postmaster, children(pid))
+        self.assertEqual(sockets(pid) & sockets(postmaster), set())
+        self.assertIn("initialized a new cluster", (home / "patroni.log").read_text())
+        kill(pid, signal.SIGTERM)
+
+        async def gone() -> bool:
+            return not Path(f"/proc/{pid}").exists()
+
+        await eventually("the process has ended", gone)
+        self.assertFalse(pidfile.exists())
+        self.assertIsNone(node.postmaster_pid())
+
+
+class LogTests(OneNode):
+    """The log has Patroni's format, all that is to be known, and no secret."""
+
+    async def test_json(self) -> None:
+        """Every line of ours is a JSON document, a failure without its traceback if so wanted."""
+        directory = scratch_directory()
+        self.addCleanup(shutil.rmtree, directory)
+        os.chmod(directory, 0o777)
+        log = {"type": "json", "dir": str(directory), "level": "DEBUG"}
+        node = await self.started({"log": log})
+        for path in ("/patroni", "/cluster", "/metrics", "/nonsense"):
+            await self.api.ask("GET", node.rest_url + path)
+        await self.api.ask("PATCH", f"{node.rest_url}/config", {"postgresql": {}})
+        self.assertEqual(await node.stop(), 0)
+        lines = [json.loads(line) for line in (directory / "patroni.log").read_text().splitlines()]
+        told = {line["message"].split()[0] for line in lines}
+        self.assertIn("twistd", told)
+        self.assertTrue(any('"GET /nonsense HTTP/1.1" 503' in line["message"] for line in lines))
+        text = self.log() + (directory / "patroni.log").read_text()
+        config = node_file(node)
+        known = [one["password"] for one in config["postgresql"]["authentication"].values()]
+        for secret in (*known, config["restapi"]["authentication"]["password"]):
+            self.assertNotIn(secret, text)
+        self.assertNotIn("Traceback", text)
+
+    async def test_open_to_network(self) -> None:
+        """A node on which anybody may act says so at its start."""
+        overrides = {"restapi": {"authentication": {"username": "", "password": ""}}}
+        self.prepared(overrides)
+        document = node_file(self.node)
+        del document["restapi"]["authentication"]
+        document["restapi"]["listen"] = f"0.0.0.0:{self.node.place.rest_port}"
+        self.node.config_file.write_text(yaml.safe_dump(document))
+        self.node.start()
+        await self.logged("SECURITY: anybody who reaches 0.0.0.0:", 20.0)
+        self.assertEqual(await self.node.stop(), 0)
