@@ -1,0 +1,82 @@
+"""Tests of twisted_patroni.web.monitoring: GET /metrics."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.doubles import FakeEngine, make_node
+from tests.memory_api import ApiCase, Reply
+from twisted_patroni.postgres import PostgresError
+
+
+class MetricsTests(ApiCase):
+    """GET /metrics."""
+
+    def samples(self, reply: Reply) -> dict[str, float]:
+        """Return the values by name and labels, after Prometheus' own parser."""
+        return {
+            f"{sample.name} {sorted(sample.labels.items())}": sample.value
+            for family in text_string_to_metric_families(reply.body.decode())
+            for sample in family.samples
+        }
+
+    def test_text(self) -> None:
+        """All of it can be read by Prometheus, the engine's part first."""
+        reply = self.request("GET", "/metrics")
+        self.assertEqual((reply.code, reply.header("Content-Type")), (200, "text/plain"))
+        self.assertIn(b'\npatroni_version{scope="demo",name="alpha"} 040105\n', reply.body)
+        self.assertTrue(reply.body.startswith(b"# HELP patroni_version "))
+        self.assertTrue(reply.body.endswith(b"\n"))
+        samples = self.samples(reply)
+        self.assertEqual(samples["patroni_primary [('name', 'alpha'), ('scope', 'demo')]"], 1)
+        self.assertEqual(self.request("GET", "/metrics/x").code, 200)
+
+    def test_no_name_twice(self) -> None:
+        """No metric of the engine has the name of one of the API's."""
+        families = text_string_to_metric_families(self.request("GET", "/metrics").body.decode())
+        names = [family.name for family in families]
+        self.assertEqual(len(names), len(set(names)))
+
+    def test_silent_postgresql(self) -> None:
+        """A scrape succeeds in every state of PostgreSQL."""
+        self.link.error = PostgresError("gone")
+        reply = self.request("GET", "/metrics")
+        self.assertEqual(reply.code, 200)
+        self.assertIn(b'patroni_postgres_state{scope="demo",name="alpha"} -1\n', reply.body)
+        self.use(FakeEngine(make_node(state="stopped", role="demoted", cluster=None)))
+        reply = self.request("GET", "/metrics")
+        self.assertEqual(reply.code, 200)
+        self.assertIn(b'patroni_cluster_unlocked{scope="demo",name="alpha"} 1\n', reply.body)
+
+    def test_requests_are_counted(self) -> None:
+        """Answers are counted by method and status, refused ones too."""
+        self.request("GET", "/primary")
+        self.request("GET", "/replica")
+        self.request("OPTIONS", "/")
+        self.request("BREW", "/")
+        samples = self.samples(self.request("GET", "/metrics"))
+        for method, code in (("GET", 200), ("GET", 503), ("OPTIONS", 200), ("other", 501)):
+            name = f"patroni_api_requests_total {[('code', str(code)), ('method', method)]}"
+            self.assertEqual(samples[name], 1, name)
+        self.assertEqual(samples["patroni_api_request_seconds_count []"], 4)
+
+    def test_own_state(self) -> None:
+        """The API tells of connections, its status statements and its lanes."""
+        waiting = self.api.begin("GET", "/primary")
+        self.link.error = PostgresError("gone")
+        samples = self.samples(self.request("GET", "/metrics"))
+        self.assertEqual(samples["patroni_status_failures []"], 1)
+        self.assertEqual(samples["patroni_status_statements []"], 2)
+        self.assertGreaterEqual(samples["patroni_api_connections []"], 1)
+        self.assertEqual(samples["patroni_api_in_flight []"], 1)
+        for lane in self.api.api.lanes.each():
+            self.assertEqual(samples[f"patroni_api_lane_{lane.name}_busy []"], 0)
+        waiting.vanish()
+
+    def test_looks_are_counted(self) -> None:
+        """Looks at the DCS are counted, whoever took them."""
+        self.api.open()
+        self.engine.look()
+        self.engine.look()
+        samples = self.samples(self.request("GET", "/metrics"))
+        self.assertEqual(samples["patroni_dcs_looks_total []"], 2)
