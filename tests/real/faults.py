@@ -361,6 +361,18 @@ class Siege:
         self._sockets.close()
 
 
+def sample_of(metrics: str, name: str) -> float:
+    """Return the value of a metric.
+
+    :param metrics: the text of ``/metrics``.
+    :param name: the metric's name, without labels.
+    """
+    for line in metrics.splitlines():
+        if line.partition(" ")[0].partition("{")[0] == name:
+            return float(line.rpartition(" ")[2])
+    raise AssertionError(f"no metric {name}")
+
+
 @frozen
 class Finished:
     """How a command ended.
