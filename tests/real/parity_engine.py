@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -242,6 +244,30 @@ def recorded(node: Node, results: dict[str, Any]) -> Iterator[None]:
                 owner = getattr(owner, each)
             stack.enter_context(patch.object(owner, attribute, stand_in(name)))
         yield
+
+
+class _AccessLog(logging.Handler):
+    """Keeps the lines about requests, without their latency."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if line.startswith("API thread: "):
+            self._lines.append(re.sub(r"[\d.]+ ms$", "ms", line))
+
+
+@setup
+def logged(node: Node) -> Iterator[None]:
+    """Record the lines that both APIs write to the log about each request."""
+    logger = logging.getLogger("patroni.api")
+    handler = _AccessLog(node.calls)
+    logger.addHandler(handler)
+    with patch.object(logger, "level", logging.DEBUG), patch.object(logger, "_cache", {}):
+        yield
+    logger.removeHandler(handler)
 
 
 @setup

@@ -137,7 +137,8 @@ class Node:
         :param shown: what has to be undone before something else is shown.
         """
         if "calls" in command:
-            calls, self.calls = self.calls, []
+            calls = self.calls.copy()
+            self.calls.clear()
             return calls
         shown.close()
         if command.get("cycle"):

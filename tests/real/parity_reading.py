@@ -291,7 +291,25 @@ _TROUBLE = (
           _gets("/liveness")),
 )  # fmt: skip
 
+_LOG = Scene(
+    "access log",
+    (("logged",),),
+    (
+        *_gets("/", "/nope?x=%22y%22", "//leader?lag=1", "/liveness", "/config", "http://node/x"),
+        *_gets('/a"b', "/a\\b"),
+        req("GET /failsafe", differs="access-log"),
+        *_all("HEAD", ("/", "/nope")),
+        *_all("OPTIONS", ("/", "*")),
+        *_all("POST", ("/nope", "/failover"), "access-log"),
+        req("POST /reload"),
+        req("DELETE /restart"),
+        req("GET /", version="HTTP/1.1", differs="keep-alive"),
+        req("GET http://[/", differs="no-empty-replies access-log"),
+        req("GET / ", name="two blanks", differs="strict-lines access-log"),
+    ),
+)
+
 SCENES: tuple[Scene, ...] = (
-    _LEADER, _NEW_VERSION, _REPLICA, _LAGGING, _TAGS,
+    _LOG, _LEADER, _NEW_VERSION, _REPLICA, _LAGGING, _TAGS,
     *_CLUSTER_SCENES, *_TROUBLE, *_STATE_SCENES, *_ROLE_SCENES,
 )  # fmt: skip

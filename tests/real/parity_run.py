@@ -21,7 +21,7 @@ from attrs import frozen
 
 from tests.postgresql import bindir
 from tests.real.parity_wire import Reply, ask, differences
-from twisted_patroni._privileges import unprivileged_account
+from twisted_patroni._privileges import NoUnprivilegedAccount, unprivileged_account
 from twisted_patroni.demo.processes import postmaster_pid
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Exchange:
     :param theirs: upstream's reply.
     :param ours: our reply.
     :param respects: in which respects the replies differ, or what the engine was asked.
+    :param asked: what the engine was asked, and what was logged, by theirs and by ours.
     """
 
     scene: str
@@ -49,11 +50,13 @@ class Exchange:
     theirs: Reply
     ours: Reply
     respects: frozenset[str]
+    asked: tuple[list[str], ...] = ()
 
     def __str__(self) -> str:
         return (
             f"{self.scene}: {self.request.name}\n  differ in {sorted(self.respects)},"
             f" declared {self.request.differs}\n  theirs: {self.theirs}\n  ours:   {self.ours}"
+            f"\n  asked by theirs: {self.asked[:1]}\n  asked by ours:   {self.asked[1:]}"
         )
 
 
@@ -76,7 +79,11 @@ class ParityNode:
         self.directory = Path(tempfile.mkdtemp(prefix="parity-"))
         self.directory.chmod(0o755)
         self.ours, self.theirs, postgres, raft, self._standby = _free_ports(5)
-        self._account = unprivileged_account(self.directory)
+        try:
+            self._account = unprivileged_account(self.directory)
+        except NoUnprivilegedAccount as error:
+            self.directory.rmdir()
+            raise SkipTest(str(error)) from error
         home = self.directory / "node"
         home.mkdir(mode=0o700)
         self._account.give(home)
@@ -197,18 +204,23 @@ class ParityNode:
             pid = postmaster_pid(data)
             if pid is not None:
                 os.kill(pid, signal.SIGQUIT)
-        if not os.environ.get("KEEP_PARITY_FILES"):
-            shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def _asked_differently(calls: list[list[str]]) -> set[str]:
-    return {"engine"} if calls[0] != calls[1] else set()
+#: The set-ups with which the node records what the engine is asked, and what is logged.
+_RECORDING = frozenset({"recorded", "ending", "logged"})
+
+
+def _asked_differently(scene: Scene, calls: list[list[str]]) -> set[str]:
+    if calls[0] == calls[1]:
+        return set()
+    return {"log" if ("logged",) in scene.setups else "engine"}
 
 
 def _tell_story(node: ParityNode, scene: Scene, story: Story) -> Iterator[Exchange]:
     replies: list[list[Reply]] = []
     calls: list[list[str]] = []
-    recorded = any(name == "recorded" or name == "ending" for name, *_ in scene.setups)
+    recorded = any(name in _RECORDING for name, *_ in scene.setups)
     for port in (node.theirs, node.ours):
         if scene.anew:
             node.show(scene)
@@ -217,8 +229,8 @@ def _tell_story(node: ParityNode, scene: Scene, story: Story) -> Iterator[Exchan
     for request, theirs, ours in zip(story, *replies, strict=True):
         respects = differences(theirs, ours)
         if len(story) == 1:
-            respects |= _asked_differently(calls)
-        yield Exchange(scene.name, request, theirs, ours, respects)
+            respects |= _asked_differently(scene, calls)
+        yield Exchange(scene.name, request, theirs, ours, respects, tuple(calls))
 
 
 def exchanges(scenes: Iterable[Scene]) -> list[Exchange]:
