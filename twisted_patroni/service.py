@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent
-from zope.interface import implementer
+from twisted.python.components import Componentized
+from zope.interface import provider
 
 from twisted_patroni.engine.host import EngineHost, LoadedEngine, UnusableConfiguration
 from twisted_patroni.engine.lanes import Lanes
@@ -38,7 +39,7 @@ _LEVELS = {
 }
 
 
-@implementer(ILogObserver)
+@provider(ILogObserver)
 def into_stdlib(event: LogEvent) -> None:
     """Pass Twisted's log events to the ``logging`` package, which has Patroni's format and level.
 
@@ -87,7 +88,8 @@ class PatroniService(Service):
 
         :param parent: the application.
         """
-        parent.setComponent(ILogObserver, into_stdlib)  # type: ignore[attr-defined]
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, into_stdlib)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
