@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from zope.interface import implementer
+from zope.interface import provider
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +19,7 @@ def logged_by(test: SynchronousTestCase, module: str) -> list[LogEvent]:
     """
     events: list[LogEvent] = []
 
-    @implementer(ILogObserver)
+    @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
         if event.get("log_namespace") == module:
             events.append(event)
