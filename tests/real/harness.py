@@ -238,19 +238,12 @@ async def _shared_cluster() -> _Shared:
     return _shared
 
 
-class RealClusterTests(TestCase):
-    """Tests of the three-node cluster that all such tests of a process share.
-
-    Each begins with a primary and two replicas that stream, and with the configuration of the
-    first; nothing else is promised, least of all who is the primary.
-    """
+class ClusterTestCase(TestCase):
+    """What tests ask of a real cluster, and wait for."""
 
     timeout = 120
-
-    async def setUp(self) -> None:  # type: ignore[override]
-        """Begin with a healthy cluster."""
-        shared = await _shared_cluster()
-        self.cluster, self.api = shared.cluster, shared.api
+    cluster: Cluster
+    api: Api
 
     async def ask(self, method: str, node: Node, path: str, document: Any = None) -> Reply:
         """Send a node a request.
@@ -328,3 +321,16 @@ class RealClusterTests(TestCase):
             return await self.codes(node, *expected) == expected
 
         await eventually(f"{node.name} answers {expected}", look)
+
+
+class RealClusterTests(ClusterTestCase):
+    """Tests of the three-node cluster that all such tests of a process share.
+
+    Each begins with a primary and two replicas that stream, and with the configuration of the
+    first; nothing else is promised, least of all who is the primary.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """Begin with a healthy cluster."""
+        shared = await _shared_cluster()
+        self.cluster, self.api = shared.cluster, shared.api
