@@ -148,6 +148,20 @@ def tags(node: Node, values: dict[str, Any]) -> Iterator[None]:
 
 
 @setup
+def scope(node: Node, text: str) -> Iterator[None]:
+    """Have a cluster of this name."""
+    with patch.object(node.daemon.postgresql, "scope", text):
+        yield
+
+
+@setup
+def no_system_identifier(node: Node) -> Iterator[None]:
+    """Not know the system identifier yet."""
+    with patch.object(node.daemon.postgresql, "_sysid", ""):
+        yield
+
+
+@setup
 def sync_disabled(node: Node) -> Iterator[None]:
     """Have the engine keep this node from being a synchronous standby for now."""
     with patch.object(node.daemon.ha, "_disable_sync", 1):

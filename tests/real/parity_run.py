@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.real.parity_requests import Request, Scene, Story
 
 _ROOT = Path(__file__).parents[2]
+_ANSWER_LIMIT = 120.0
 _STOP_LIMIT = 30.0
 
 
@@ -154,7 +156,9 @@ class ParityNode:
         return pipe
 
     def _told(self) -> Any:
-        line = self._pipe(self._process.stdout).readline()
+        stdout = self._pipe(self._process.stdout)
+        ready, _, _ = select.select([stdout], [], [], _ANSWER_LIMIT)
+        line = stdout.readline() if ready else json.dumps({"error": "the node is silent"})
         answer = json.loads(line) if line else {"error": "the node has ended"}
         if "error" in answer:
             log = (self.directory / "log").read_text(errors="replace")
@@ -166,7 +170,6 @@ class ParityNode:
         return self._told()
 
     def __enter__(self) -> ParityNode:
-        # Each step of the child has a limit of its own, so this ends.
         try:
             self._told()
         except BaseException:

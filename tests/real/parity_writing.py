@@ -124,6 +124,10 @@ _ACCESS = (
     Scene("members only, DCS lost",
           (("restapi", {"allowlist_include_members": True}), _OK, ("dcs_lost",)),
           (req("POST /reload"), req("POST /failsafe", {"x": 1}), req("GET /leader"))),
+    Scene("allowlist reloaded with a mistake",
+          (("restapi", {"allowlist": ["10.0.0.0/8"]}), ("restapi", {"allowlist": ["10.0.0.0/99"]}),
+           _OK),
+          (req("POST /reload", differs="wrong-settings"), req("GET /leader"))),
     Scene("empty allowlist", (("restapi", {"allowlist": []}), _OK), (req("POST /reload"),)),
     *(
         Scene(f"server_tokens {token}", (("restapi", {"server_tokens": token}),),
