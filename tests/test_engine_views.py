@@ -1,4 +1,4 @@
-"""Tests of what twisted_patroni.engine.adapter makes of upstream's memory."""
+"""Tests of twisted_patroni.engine.views, and of what the adapter makes of upstream's memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.doubles import primary_row, replica_row
 from tests.upstream import LATER, AdapterCase, make_upstream, member
-from twisted_patroni.engine.adapter import cluster_view
 from twisted_patroni.engine.interface import (
     FailoverView,
     MemberView,
     ModeView,
 )
+from twisted_patroni.engine.views import cluster_view
 
 
 class ClusterViewTests(SynchronousTestCase):

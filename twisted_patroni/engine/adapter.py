@@ -24,13 +24,12 @@ from twisted_patroni.engine.interface import (
     DcsUnavailable,
     FailoverView,
     Look,
-    MemberView,
-    ModeView,
     NodeView,
     StatusQuery,
     StatusRow,
 )
 from twisted_patroni.engine.statement import status_sql
+from twisted_patroni.engine.views import cluster_view, mode_view
 from twisted_patroni.sharing import SharedNext
 
 if TYPE_CHECKING:
@@ -44,55 +43,6 @@ if TYPE_CHECKING:
 
 _log = Logger()
 _NEVER_SCHEDULED = ("", "")
-
-
-def _mode(cluster: Cluster | None) -> ModeView:
-    config = global_config.from_cluster(cluster)
-    return ModeView(
-        paused=config.is_paused,
-        standby_cluster=config.is_standby_cluster,
-        synchronous=config.is_synchronous_mode,
-        quorum=config.is_quorum_commit_mode,
-        maximum_lag_on_failover=config.maximum_lag_on_failover,
-    )
-
-
-def _members(cluster: Cluster) -> tuple[MemberView, ...]:
-    return tuple(MemberView(member.name, member.api_url) for member in cluster.members)
-
-
-def cluster_view(cluster: Cluster) -> ClusterView:
-    """Return an immutable view of upstream's cluster object.
-
-    :param cluster: as one of the engine's looks at the DCS returned it.
-    """
-    leader, failover, config = cluster.leader, cluster.failover, cluster.config
-    if config is not None and not config.modify_version:
-        config = None
-    return ClusterView(
-        leader=leader.name if leader else None,
-        unlocked=cluster.is_unlocked(),
-        leader_timeline=leader.timeline if leader else None,
-        last_lsn=cluster.status.last_lsn or 0,
-        members=_members(cluster),
-        # Not the leader the key also names: it may be one that has become a replica since.
-        sync_members=frozenset(name.lower() for name in cluster.sync.voters),
-        failover=None
-        if not failover
-        else FailoverView(
-            failover.leader or None,
-            failover.candidate or None,
-            failover.scheduled_at,
-            failover.version,
-        ),
-        history=(cluster.history and cluster.history.lines) or [],
-        config=config.data if config else None,
-        config_version=config.version if config else None,
-        mode=_mode(cluster),
-        worker_members=tuple(
-            member for worker in cluster.workers.values() for member in _members(worker)
-        ),
-    )
 
 
 class EngineAdapter:
@@ -184,7 +134,7 @@ class EngineAdapter:
             role=str(postgresql.role),
             leader=ha.is_leader(),
             cluster=cluster,
-            mode=_mode(None) if cluster is None else cluster.mode,
+            mode=mode_view(None) if cluster is None else cluster.mode,
             global_quorum=global_config.is_quorum_commit_mode,
             failsafe_active=ha.failsafe_is_active(),
             failsafe_mode=ha.is_failsafe_mode(),

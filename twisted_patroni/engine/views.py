@@ -1,0 +1,66 @@
+"""Upstream's cluster object, read once into an immutable view."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from patroni import global_config
+
+from twisted_patroni.engine.interface import ClusterView, FailoverView, MemberView, ModeView
+
+if TYPE_CHECKING:
+    from patroni.dcs import Cluster
+
+
+def mode_view(cluster: Cluster | None) -> ModeView:
+    """Return what the cluster's dynamic configuration asks for.
+
+    :param cluster: as seen in the DCS; without one, or without a configuration in it, what the
+        HA loop last applied counts.
+    """
+    config = global_config.from_cluster(cluster)
+    return ModeView(
+        paused=config.is_paused,
+        standby_cluster=config.is_standby_cluster,
+        synchronous=config.is_synchronous_mode,
+        quorum=config.is_quorum_commit_mode,
+        maximum_lag_on_failover=config.maximum_lag_on_failover,
+    )
+
+
+def _members(cluster: Cluster) -> tuple[MemberView, ...]:
+    return tuple(MemberView(member.name, member.api_url) for member in cluster.members)
+
+
+def cluster_view(cluster: Cluster) -> ClusterView:
+    """Return an immutable view of upstream's cluster object.
+
+    :param cluster: as one of the engine's looks at the DCS returned it.
+    """
+    leader, failover, config = cluster.leader, cluster.failover, cluster.config
+    if config is not None and not config.modify_version:
+        config = None
+    return ClusterView(
+        leader=leader.name if leader else None,
+        unlocked=cluster.is_unlocked(),
+        leader_timeline=leader.timeline if leader else None,
+        last_lsn=cluster.status.last_lsn or 0,
+        members=_members(cluster),
+        # Not the leader the key also names: it may be one that has become a replica since.
+        sync_members=frozenset(name.lower() for name in cluster.sync.voters),
+        failover=None
+        if not failover
+        else FailoverView(
+            failover.leader or None,
+            failover.candidate or None,
+            failover.scheduled_at,
+            failover.version,
+        ),
+        history=(cluster.history and cluster.history.lines) or [],
+        config=config.data if config else None,
+        config_version=config.version if config else None,
+        mode=mode_view(cluster),
+        worker_members=tuple(
+            member for worker in cluster.workers.values() for member in _members(worker)
+        ),
+    )
