@@ -292,7 +292,11 @@ class ApiSeat:
     def __attrs_post_init__(self) -> None:
         self._settings = Settings.of(self.section, self.version)
         self._listener = open_listener(self._settings)
-        self._api = self._hop(self.make_api, self._settings)
+        try:
+            self._api = self._hop(self.make_api, self._settings)
+        except BaseException:
+            self._listener.close()
+            raise
 
     @property
     def connection_string(self) -> str:
@@ -305,6 +309,7 @@ class ApiSeat:
 
     def shutdown(self) -> None:
         """Stop answering; returns in bounded time, whatever the reactor or clients do."""
+        self._listener.close()  # in case it was never opened for requests
         self._hop(self._api.close)
 
     def reload_config(self, config: Mapping[str, Any]) -> None:
