@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IListeningPort, IReactorFromThreads
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -25,9 +26,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+@implementer(IListeningPort)
+class Port:
+    """A port that nobody accepts from; it has a socket all the same, as the reactor's have.
+
+    :param descriptor: the socket's, which stays the caller's.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return -1 if self.socket is None else self.socket.fileno()
+
+    def startListening(self) -> None:
+        """Not used: part of an interface."""
+
+    def stopListening(self) -> None:
+        """Close the socket."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+    def getHost(self) -> IPv4Address:
+        """Return an address."""
+        return IPv4Address("TCP", "127.0.0.1", 8008)
+
+
 @implementer(IReactorFromThreads)
 class Reactor(MemoryReactorClock):
-    """A reactor in memory, with nobody but the test to call it from another thread."""
+    """A reactor in memory, with nobody but the test to call it from another thread.
+
+    :ivar ports: what it was given to listen on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ports: list[Port] = []
+
+    def adoptStreamPort(self, fileno: int, addressFamily: int, factory: object) -> Port:
+        """Take a listening socket over."""
+        self.ports.append(Port(fileno))
+        return self.ports[-1]
+
+    def stop_listening(self) -> None:
+        """Close all ports."""
+        for port in self.ports:
+            port.stopListening()
 
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:  # noqa: A002
         """Call a function at once."""
@@ -160,6 +206,7 @@ class ApiCase(SynchronousTestCase):
         :param section: keys of the ``restapi`` section.
         """
         self.api = ApiInMemory(engine, **section)
+        self.addCleanup(self.api.clock.stop_listening)
         self.engine, self.link = self.api.engine, self.api.link
         self.request = self.api.request
         return self.api

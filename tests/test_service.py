@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Application, IServiceCollection, MultiService
@@ -16,6 +15,7 @@ from zope.interface.verify import verifyObject
 
 from tests.logs import logged_by
 from tests.memory_api import Reactor
+from tests.scratch import scratch_directory
 from twisted_patroni.service import PatroniService, into_stdlib, leave_process
 
 NAME = "twisted_patroni.tests"
@@ -95,7 +95,7 @@ class LeaveProcessTests(SynchronousTestCase):
         """Go on after the end."""
         self.codes: list[int] = []
         self.patch(os, "_exit", self.codes.append)
-        self.pidfile = Path(self.mktemp())
+        self.pidfile = scratch_directory(self) / "twistd.pid"
 
     def test_own_pidfile(self) -> None:
         """The pid file is removed if this process wrote it."""
