@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from twisted_patroni.engine.interface import RUNNING, STATES
 
@@ -202,6 +209,7 @@ class ApiMetrics:
     _counters: dict[tuple[bytes, int], Counter] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
+        disable_created_metrics()  # a gauge beside each counter that tells nobody anything
         self.requests = Counter(
             "patroni_api_requests",
             "Requests answered, by method and status.",

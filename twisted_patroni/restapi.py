@@ -260,6 +260,8 @@ class RestApi:
         gauge("patroni_api_in_flight", "Requests being answered.", lambda: site.in_flight)
         gauge("patroni_api_refused", "Connections refused so far.", lambda: site.refused)
         gauge("patroni_api_timeouts", "Clients too slow so far.", lambda: site.timeouts.total())
+        errors = site.protocol_errors
+        gauge("patroni_api_protocol_errors", "Unreadable requests so far.", lambda: errors.total())
         gauge("patroni_status_statements", "Status statements so far.", lambda: status.statements)
         gauge("patroni_status_failures", "Status answers without one.", lambda: status.failures)
         for lane in self.lanes.each():
