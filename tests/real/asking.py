@@ -9,7 +9,7 @@ import psycopg
 import treq
 from attrs import define, field, frozen
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.task import deferLater
@@ -113,7 +113,12 @@ async def together(*flows: Coroutine[Any, Any, _T]) -> list[_T]:
 
     :param flows: the coroutines.
     """
-    return await gatherResults([Deferred.fromCoroutine(flow) for flow in flows], consumeErrors=True)
+    running = [Deferred.fromCoroutine(flow) for flow in flows]
+    try:
+        return await gatherResults(running, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+        raise
 
 
 async def sql(conninfo: str, statement: str) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""What breaks a real cluster, and what watches it break: etcd, ill-mannered clients, samplers."""
+"""What breaks a real cluster: an etcd that can be frozen, and clients that hold on to a node."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-import psycopg
 from attrs import define, field, frozen
 from twisted.internet.threads import deferToThread
 
-from tests.real.harness import free_ports, node_file, scratch_directory
+from tests.real.asking import Api, Reply, eventually
+from tests.real.harness import (
+    api_of,
+    destroy,
+    free_ports,
+    new_cluster,
+    node_file,
+    scratch_directory,
+)
+from tests.real.watching import now
 from twisted_patroni.demo.layout import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from twisted_patroni.demo import Node
+    from twisted.trial.unittest import TestCase
 
-_T = TypeVar("_T")
+    from twisted_patroni.demo import Cluster, Node
+
 _LOG_TAIL = 4000
-
-REFUSED = "refused"
-SILENT = "silent"
-
-
-def now() -> float:
-    """Return the time that all observations here are marked with."""
-    return time.monotonic()
 
 
 @contextmanager
@@ -136,167 +136,74 @@ def leader_key(node: Node) -> str:
     return f"{config['namespace'].rstrip('/')}/{config['scope']}/leader"
 
 
-@frozen
-class Sample(Generic[_T]):
-    """Something seen.
-
-    :param begun: when the look began.
-    :param ended: when it ended.
-    :param seen: what was seen.
-    """
-
-    begun: float
-    ended: float
-    seen: _T
-
-
-class Sampler(threading.Thread, Generic[_T]):
-    """Looks again and again in a thread of its own, and remembers what it saw and when.
-
-    :param look: looks once; must return within some seconds.
-    :param pause: seconds between two looks.
-    """
-
-    def __init__(self, look: Callable[[], _T], pause: float = 0.005) -> None:
-        super().__init__(daemon=True)
-        self.samples: list[Sample[_T]] = []
-        self._look = look
-        self._pause = pause
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        """Look until :meth:`stop`."""
-        while not self._over.is_set():
-            begun = now()
-            seen = self._look()
-            self.samples.append(Sample(begun, now(), seen))
-            self._over.wait(self._pause)
-
-    def stop(self) -> list[Sample[_T]]:
-        """Look no more, and return all samples; blocks until the last look has ended."""
-        self._over.set()
-        self.join(10.0)
-        return self.samples
-
-    def first(self, wanted: Callable[[_T], bool], since: float = 0.0) -> Sample[_T] | None:
-        """Return the first sample that is wanted.
-
-        :param wanted: decides.
-        :param since: looks that began earlier do not count.
-        """
-        for sample in self.samples:
-            if sample.begun >= since and wanted(sample.seen):
-                return sample
-        return None
-
-
-@contextmanager
-def sampling(*samplers: Sampler[Any]) -> Iterator[None]:
-    """Have samplers look while a block runs.
-
-    :param samplers: the samplers.
-    """
-    for sampler in samplers:
-        sampler.start()
-    try:
-        yield
-    finally:
-        for sampler in samplers:
-            sampler.stop()
-
-
-def probe(port: int, path: str, timeout: float = 2.0) -> int | str:
-    """Return a node's status for a path, or :data:`REFUSED` or :data:`SILENT`; blocks.
-
-    :param port: the node's REST port.
-    :param path: the path.
-    :param timeout: for the connection and for each read.
-    """
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except ConnectionRefusedError:
-        return REFUSED
-    except TimeoutError:
-        return SILENT
-    except (OSError, http.client.HTTPException):
-        return "cut"
-    finally:
-        connection.close()
-
-
-def prober(node: Node, path: str) -> Sampler[int | str]:
-    """Return a sampler of a node's status for a path.
-
-    :param node: the node.
-    :param path: the path.
-    """
-    return Sampler(lambda: probe(node.place.rest_port, path))
-
-
 @define(eq=False)
-class Writer:
-    """Writes rows into the table ``written`` of one node, whatever the node's role.
+class Pair:
+    """A cluster of two nodes with an etcd of its own, started for a test and destroyed after it.
 
-    :param node: the node.
+    :param etcd: the DCS.
+    :param cluster: the nodes.
+    :param api: knows their password.
     """
 
-    node: Node
-    _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
-    _count: int = field(default=0, init=False)
+    etcd: Etcd
+    cluster: Cluster
+    api: Api
 
-    def write(self) -> int | None:
-        """Write a row; return its number if that was accepted."""
-        self._count += 1
-        try:
-            if self._connection is None:
-                self._connection = psycopg.connect(
-                    self.node.conninfo, connect_timeout=2, autocommit=True
-                )
-            self._connection.execute(
-                "INSERT INTO written VALUES (%s, %s)", (self.node.name, self._count)
-            )
-        except psycopg.OperationalError:
-            self.close()
-            return None
-        except psycopg.Error:  # read-only
-            return None
-        return self._count
+    @classmethod
+    async def started(cls, test: TestCase, dynamic: Mapping[str, Any] | None = None) -> Pair:
+        """Start a primary and a replica.
 
-    def close(self) -> None:
-        """End the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        :param test: the test that needs them.
+        :param dynamic: what to add to the dynamic configuration.
+        """
+        etcd = await deferToThread(Etcd)
+        test.addCleanup(etcd.stop)
+        overrides = {"bootstrap": {"dcs": dynamic or {}}}
+        cluster = new_cluster(2, dcs=etcd.dcs, overrides=overrides)
+        test.addCleanup(destroy, cluster)
+        await cluster.start()
+        await cluster.ready()
+        return cls(etcd, cluster, api_of(cluster))
 
+    @property
+    def logs(self) -> list[Path]:
+        """The nodes' log files."""
+        return [node.place.log_file for node in self.cluster.nodes]
 
-def held(sampler: Sampler[int | str]) -> Sequence[Sample[int | str]]:
-    """Return the samples with status 200.
+    def key(self) -> str | None:
+        """Return who holds the leader key, or ``None``; blocks."""
+        return self.etcd.get(leader_key(self.cluster.nodes[0]))
 
-    :param sampler: a sampler of a status.
-    """
-    return [sample for sample in sampler.samples if sample.seen == 200]
+    async def roles(self) -> tuple[Node, Node]:
+        """Return the leader and the replica."""
+        leader = await eventually("there is one primary", self.cluster.leader)
+        (other,) = (node for node in self.cluster.nodes if node is not leader)
+        return leader, other
 
+    async def get(self, node: Node, path: str) -> Reply:
+        """Ask a node.
 
-def overlap(one: Sampler[int | str], other: Sampler[int | str]) -> str | None:
-    """Prove that two nodes had status 200 at the same moment, or return ``None``.
+        :param node: the node.
+        :param path: the path.
+        """
+        return await self.api.ask("GET", node.rest_url + path)
 
-    An answer was true at some unknown moment while its look ran. So a node had the status all the
-    time between two such answers only if nothing else was seen in between; and two nodes had it at
-    the same time only if an answer of one lies between two successive ones of the other.
+    async def post(self, node: Node, path: str, document: Any) -> Reply:
+        """Ask a node to do something.
 
-    :param one: samples of a node.
-    :param other: those of another one.
-    """
-    for first, second in ((one, other), (other, one)):
-        for earlier, later in zip(first.samples, first.samples[1:], strict=False):
-            if (earlier.seen, later.seen) != (200, 200):
-                continue
-            for sample in second.samples:
-                if sample.seen == 200 and earlier.ended < sample.begun < sample.ended < later.begun:
-                    return f"{earlier} and {later} of one, {sample} of the other"
-    return None
+        :param node: the node.
+        :param path: the path.
+        :param document: the body.
+        """
+        return await self.api.ask("POST", node.rest_url + path, document)
+
+    async def metric(self, node: Node, name: str) -> float:
+        """Return the value of a metric.
+
+        :param node: the node.
+        :param name: the metric's name.
+        """
+        return sample_of((await self.get(node, "/metrics")).text, name)
 
 
 @define(eq=False)

@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.postgresql import bindir
 from tests.real.asking import Api, eventually
-from tests.real.faults import REFUSED, probe, prober, run, sampling, step
+from tests.real.faults import run, step
 from tests.real.harness import (
     api_of,
     children,
@@ -33,6 +33,7 @@ from tests.real.harness import (
     rewrite_node_file,
     scratch_directory,
 )
+from tests.real.watching import REFUSED, probe, prober, sampling
 from twisted_patroni.demo.checks import script
 from twisted_patroni.demo.cluster import Cluster
 from twisted_patroni.demo.layout import HOST

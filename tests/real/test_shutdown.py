@@ -17,23 +17,18 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.real.asking import eventually, sql
-from tests.real.faults import (
+from tests.real.faults import Pair, Siege, run, step
+from tests.real.harness import destroy, free_ports, kill, new_cluster, node_file
+from tests.real.watching import (
     REFUSED,
     SILENT,
-    Etcd,
     Sampler,
-    Siege,
     Writer,
-    leader_key,
     now,
     overlap,
     prober,
-    run,
-    sample_of,
     sampling,
-    step,
 )
-from tests.real.harness import api_of, destroy, free_ports, kill, new_cluster, node_file
 from twisted_patroni.demo.layout import HOST
 
 if TYPE_CHECKING:
@@ -76,12 +71,12 @@ class Handover:
 
     :param old: the leader.
     :param new: the other node.
-    :param etcd: where the leader key is.
+    :param key: looks who holds the leader key.
     """
 
     old: Node
     new: Node
-    etcd: Etcd
+    key: Callable[[], str | None]
     begun: float = field(default=0.0, init=False)
     ended: float = field(default=0.0, init=False)
     _postmaster: Sampler[int | None] = field(init=False)
@@ -91,9 +86,8 @@ class Handover:
     _primary: tuple[Sampler[int | str], Sampler[int | str]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        key = leader_key(self.old)
         self._postmaster = Sampler(self.old.postmaster_pid)
-        self._key = Sampler(lambda: self.etcd.get(key))
+        self._key = Sampler(self.key)
         self._writers = Writer(self.old), Writer(self.new)
         self._writes = Sampler(self._writers[0].write), Sampler(self._writers[1].write)
         self._primary = prober(self.old, "/primary"), prober(self.new, "/primary")
@@ -184,22 +178,10 @@ class ShutdownTests(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         """Begin with a primary and a replica, and a table to write to."""
-        self.etcd = Etcd()
-        self.addCleanup(self.etcd.stop)
-        self.cluster = new_cluster(2, dcs=self.etcd.dcs)
-        self.addCleanup(destroy, self.cluster)
-        await self.cluster.start()
-        await self.cluster.ready()
-        self.api = api_of(self.cluster)
-        self.logs = [node.place.log_file for node in self.cluster.nodes]
-        leader, _ = await self.roles()
+        self.pair = await Pair.started(self)
+        self.logs = self.pair.logs
+        leader, _ = await self.pair.roles()
         await sql(leader.conninfo, "CREATE TABLE written (node text, number int)")
-
-    async def roles(self) -> tuple[Node, Node]:
-        """Return the leader and the replica."""
-        leader = await eventually("there is one primary", self.cluster.leader)
-        (other,) = (node for node in self.cluster.nodes if node is not leader)
-        return leader, other
 
     async def back(self, node: Node) -> None:
         """Start a node again, at once, and wait until all is well.
@@ -207,8 +189,8 @@ class ShutdownTests(TestCase):
         :param node: the node.
         """
         node.start()
-        await self.cluster.ready()
-        leader, _ = await self.roles()
+        await self.pair.cluster.ready()
+        leader, _ = await self.pair.roles()
         await sql(leader.conninfo, "TRUNCATE written")
 
     async def siege(self, node: Node) -> Siege:
@@ -216,12 +198,11 @@ class ShutdownTests(TestCase):
 
         :param node: the node.
         """
-        assert self.api.login is not None
-        siege = Siege(node.place.rest_port, self.api.login)
+        assert self.pair.api.login is not None
+        siege = Siege(node.place.rest_port, self.pair.api.login)
         self.addCleanup(siege.leave)
         await deferToThread(siege.lay)
-        metrics = await self.api.ask("GET", f"{node.rest_url}/metrics")
-        self.assertGreater(sample_of(metrics.text, "patroni_api_connections"), 60)
+        self.assertGreater(await self.pair.metric(node, "patroni_api_connections"), 60)
         return siege
 
     async def handover(self, name: str, *signals: int) -> Times:
@@ -230,8 +211,8 @@ class ShutdownTests(TestCase):
         :param name: what is special about it, for the report.
         :param signals: what it is sent; by default SIGTERM.
         """
-        leader, other = await self.roles()
-        handover = Handover(leader, other, self.etcd)
+        leader, other = await self.pair.roles()
+        handover = Handover(leader, other, self.pair.key)
         self.assertEqual(await handover.watch(signals or (signal.SIGTERM,)), 0)
         times = handover.times()
         print(f"\n{name}: {times}")
@@ -243,7 +224,7 @@ class ShutdownTests(TestCase):
     async def test_leader(self) -> None:
         """Clients do not delay the leader's end, and never are there two primaries."""
         with step("nobody is connected", *self.logs):
-            leader, _ = await self.roles()
+            leader, _ = await self.pair.roles()
             own = await self.handover("nobody connected")
             await self.back(leader)
         for name, prepare in (
@@ -252,7 +233,7 @@ class ShutdownTests(TestCase):
             ("a restart", self._restart),
         ):
             with step(name, *self.logs):
-                leader, other = await self.roles()
+                leader, other = await self.pair.roles()
                 prepare(await self.siege(leader), leader, other)
                 await deferLater(reactor, 0.1)
                 times = await self.handover(name, signal.SIGTERM, signal.SIGTERM)
@@ -275,7 +256,7 @@ class ShutdownTests(TestCase):
 
     async def test_others(self) -> None:
         """A replica, a paused node and one without its DCS end as well, each in its way."""
-        leader, replica = await self.roles()
+        leader, replica = await self.pair.roles()
         with step("a replica, by SIGINT, while its clients hold on", *self.logs):
             await self.siege(replica)
             primary = prober(leader, "/primary")
@@ -283,7 +264,7 @@ class ShutdownTests(TestCase):
                 self.assertLess(await self._end(replica, signal.SIGINT, signal.SIGTERM), 8.0)
             self.assertEqual({sample.seen for sample in primary.samples}, {200})
             self.assertIsNone(replica.postmaster_pid())
-            self.assertEqual(self.etcd.get(leader_key(leader)), leader.name)
+            self.assertEqual(self.pair.key(), leader.name)
             await self.back(replica)
         with step("in pause PostgreSQL and the leader key stay", *self.logs):
             await self._pause(leader, True)
@@ -291,7 +272,7 @@ class ShutdownTests(TestCase):
             await self.siege(leader)
             self.assertLess(await self._end(leader, signal.SIGTERM), 8.0)
             self.assertEqual(leader.postmaster_pid(), postmaster)
-            self.assertEqual(self.etcd.get(leader_key(leader)), leader.name)
+            self.assertEqual(self.pair.key(), leader.name)
             await self.back(leader)
             self.assertEqual(leader.postmaster_pid(), postmaster)
             await self._pause(leader, False)
@@ -299,11 +280,11 @@ class ShutdownTests(TestCase):
             await self._namesake(replica)
         with step("the DCS does not answer", *self.logs):
             siege = await self.siege(leader)
-            self.etcd.freeze()
+            self.pair.etcd.freeze()
             siege.post("/switchover", {"leader": leader.name, "candidate": replica.name})
             seconds = await self._end(leader, signal.SIGTERM)
             self.assertIsNone(leader.postmaster_pid())
-            self.etcd.thaw()
+            self.pair.etcd.thaw()
             print(f"\nthe DCS does not answer: process ended {seconds:.2f}")
             self.assertLess(seconds, 20.0)
             await self.back(leader)
@@ -318,13 +299,13 @@ class ShutdownTests(TestCase):
         return now() - begun
 
     async def _pause(self, node: Node, paused: bool) -> None:
-        reply = await self.api.ask("PATCH", f"{node.rest_url}/config", {"pause": paused})
+        reply = await self.pair.api.ask("PATCH", f"{node.rest_url}/config", {"pause": paused})
         self.assertEqual(reply.code, 200)
 
         async def seen() -> bool:
             documents = [
-                (await self.api.ask("GET", f"{one.rest_url}/patroni")).json()
-                for one in self.cluster.nodes
+                (await self.pair.api.ask("GET", f"{one.rest_url}/patroni")).json()
+                for one in self.pair.cluster.nodes
             ]
             return all(document.get("pause", False) is paused for document in documents)
 
@@ -345,7 +326,7 @@ class ShutdownTests(TestCase):
         text = f"Can't start; there is already a node named '{node.name}' running"
         self.assertIn(f"CRITICAL: {text}\n", done.output)
         self.assertFalse((home / "other").exists())
-        self.assertEqual((await self.api.ask("GET", f"{node.rest_url}/replica")).code, 200)
+        self.assertEqual((await self.pair.api.ask("GET", f"{node.rest_url}/replica")).code, 200)
 
 
 class StartTests(TestCase):
