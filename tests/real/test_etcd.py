@@ -106,7 +106,6 @@ class EtcdTests(ClusterTestCase):
         self.cluster = new_cluster(dcs={"etcd3": hosts})
         self.addCleanup(destroy, self.cluster)
         await self.cluster.start()
-        await self.cluster.ready()
         self.api = api_of(self.cluster)
 
     async def proxied_nothing(self) -> None:
@@ -114,7 +113,8 @@ class EtcdTests(ClusterTestCase):
         await eventually("no node is connected to etcd", self.proxy.idle)
 
     async def test_life(self) -> None:
-        """Checks and switchover are as with any DCS; a PATCH that lost a race gets 409."""
+        """Nodes say how their start goes, checks are as with any DCS, a lost race gives 409."""
+        await self.start()
         leader, (replica, other) = await self.roles()
         checks = ("/primary", "/replica", "/readiness", "/liveness")
         self.assertEqual([*(await self.codes(leader, *checks)).values()], [200, 503, 200, 200])
@@ -125,6 +125,26 @@ class EtcdTests(ClusterTestCase):
         await self.answers("POST", other, "/switchover", body, 200, text)
         await self.cluster.ready()
         self.assertEqual(await sql(replica.conninfo, "SELECT pg_is_in_recovery()"), [(False,)])
+
+    async def start(self) -> None:
+        """Wait until the nodes run; all the time what they say must fit together."""
+        states: set[str] = set()
+
+        async def running() -> bool:
+            healthy = []
+            for node in self.cluster.nodes:
+                reply = await self.ask("GET", node, "/health")
+                healthy += [node] if reply.code == 200 else []
+                if reply.code:
+                    document = reply.json()
+                    self.assertEqual(document["patroni"]["name"], node.name)
+                    self.assertEqual(reply.code == 200, document["state"] == "running", reply.text)
+                    states.add(document["state"])
+            return len(healthy) == len(self.cluster.nodes)
+
+        await eventually("all nodes run", running, 60.0)
+        self.assertLess({"running"}, states)
+        await self.cluster.ready()
 
     async def lose_a_race(self) -> None:
         """Have one PATCH read the configuration, another write it, and then the first write it."""
