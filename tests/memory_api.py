@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorFromThreads
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,7 +17,7 @@ from zope.interface import implementer
 
 from tests.doubles import NOW, VERSION, FakeEngine, FakeLink, primary_row, replica_row
 from tests.wire_client import Client
-from twisted_patroni.engine.lanes import Lanes
+from twisted_patroni.engine.lanes import Lane, Lanes, LaneSize
 from twisted_patroni.events import Hub
 from twisted_patroni.restapi import RestApi
 from twisted_patroni.settings import Settings
@@ -80,6 +81,20 @@ class Reactor(MemoryReactorClock):
         callable(*args, **kwargs)
 
 
+class InlineLane(Lane):
+    """A lane that makes its calls at once, in the caller's thread."""
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Make the call."""
+        return maybeDeferred(function, *args, **kwargs)
+
+
+def inline_lanes() -> Lanes:
+    """Return lanes that make their calls at once."""
+    names = ("local", "read", "write", "long", "probe")
+    return Lanes(*[InlineLane(name, Reactor(), LaneSize(1, 1)) for name in names])
+
+
 @frozen
 class Reply:
     """A reply as a client sees it.
@@ -124,10 +139,13 @@ class ApiInMemory:
     """The whole API over a fake engine, asked with bytes and driven by an injected clock.
 
     :param engine: the engine; a healthy leader if not given.
+    :param lanes: where it resolves names; by default nowhere.
     :param section: keys of the ``restapi`` section, besides ``listen``.
     """
 
-    def __init__(self, engine: FakeEngine | None = None, **section: Any) -> None:
+    def __init__(
+        self, engine: FakeEngine | None = None, lanes: Lanes | None = None, **section: Any
+    ) -> None:
         self.engine = FakeEngine() if engine is None else engine
         self.link = FakeLink(primary_row() if self.engine.view.leader else replica_row())
         self.clock = Reactor()
@@ -138,7 +156,7 @@ class ApiInMemory:
             self.clock,
             self.engine,
             self.hub,
-            Lanes.on(self.clock),
+            lanes or Lanes.on(self.clock),
             Settings.of({"listen": "127.0.0.1:8008", **section}, VERSION),
             make_link=lambda reactor, conninfo: self.link,
         )
@@ -199,13 +217,11 @@ class ApiCase(SynchronousTestCase):
         """Open the API."""
         self.use()
 
-    def use(self, engine: FakeEngine | None = None, **section: Any) -> ApiInMemory:
-        """Go on with another API.
-
-        :param engine: its engine.
-        :param section: keys of the ``restapi`` section.
-        """
-        self.api = ApiInMemory(engine, **section)
+    def use(
+        self, engine: FakeEngine | None = None, lanes: Lanes | None = None, **section: Any
+    ) -> ApiInMemory:
+        """Go on with another API; see there for the parameters."""
+        self.api = ApiInMemory(engine, lanes, **section)
         self.addCleanup(self.api.clock.stop_listening)
         self.engine, self.link = self.api.engine, self.api.link
         self.request = self.api.request

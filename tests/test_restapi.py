@@ -180,6 +180,15 @@ class SeatTests(SynchronousTestCase):
         self.assertEqual((self.connects(section), self.connects(self.section)), (True, False))
         self.assertEqual(len(self.made), 1)
 
+    def test_reload_onto_more_addresses(self) -> None:
+        """The port can stay while the addresses change, though somebody listens there: we do."""
+        self.seat.start()
+        port = self.section["listen"].rpartition(":")[2]
+        self.seat.reload_config({"listen": f"*:{port}"})
+        self.assertFalse(self.seat.reload_local_certificate())
+        self.assertEqual(len(self.reactor.ports), 2)
+        self.assertTrue(self.connects(self.section))
+
     def test_failed_reload(self) -> None:
         """A wrong section, or a busy port, is logged; what was in use stays, and is tried again."""
         events = logged_by(self, "twisted_patroni.restapi")

@@ -228,6 +228,7 @@ class RowTests(StatusCase):
         rows: list[tuple[str, dict[str, Any], set[str], tuple[bool, bool]]] = [
             ("synchronous", {"mode": SYNC}, {"beta"}, (True, False)),
             ("quorum", {"mode": QUORUM, "global_quorum": True}, {"beta"}, (False, True)),
+            ("quorum not applied yet", {"mode": QUORUM}, {"beta"}, (True, False)),
             ("not in the key", {"mode": SYNC}, {"gamma"}, (False, False)),
             ("mode off", {}, {"beta"}, (False, False)),
             ("another case", {"mode": SYNC, "name": "Beta"}, {"beta"}, (True, False)),

@@ -9,7 +9,7 @@ from twisted.internet.address import UNIXAddress
 
 from tests.doubles import FakeEngine, make_cluster, make_node
 from tests.logs import logged_by
-from tests.memory_api import ApiCase, Reply
+from tests.memory_api import ApiCase, Reply, inline_lanes
 from tests.wire_client import Client
 from twisted_patroni.engine.interface import MemberView
 from twisted_patroni.settings import Settings
@@ -182,6 +182,12 @@ class AddressTests(ApiCase):
     def test_unresolved_list(self) -> None:
         """A list of names that are not resolved yet admits nobody; it is not an empty list."""
         self.use(allowlist=["proxy.example"])
+        self.assertTrue(self.denied(self.request("POST", "/reload")))
+
+    def test_resolved_list(self) -> None:
+        """Names on the list stand for their addresses, as soon as these are known."""
+        self.use(lanes=inline_lanes(), allowlist=["localhost"])
+        self.assertEqual(self.request("POST", "/reload", client="127.0.0.1").code, 202)
         self.assertTrue(self.denied(self.request("POST", "/reload")))
 
     def test_unix_socket(self) -> None:

@@ -15,35 +15,17 @@ from patroni.dcs import (
     Status,
     SyncState,
 )
-from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.test_engine_lanes import Turns
+from tests.memory_api import inline_lanes
 from twisted_patroni.engine.adapter import EngineAdapter
-from twisted_patroni.engine.lanes import Lane, Lanes, LaneSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted_patroni.engine.interface import (
         Look,
     )
 
 LATER = datetime(2026, 7, 2, 12, 0, tzinfo=UTC)
-
-
-class InlineLane(Lane):
-    """A lane that makes its calls at once, in the caller's thread."""
-
-    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Make the call."""
-        return maybeDeferred(function, *args, **kwargs)
-
-
-def inline_lanes() -> Lanes:
-    """Return lanes that make their calls at once."""
-    names = ("local", "read", "write", "long", "probe")
-    return Lanes(*[InlineLane(name, Turns(), LaneSize(1, 1)) for name in names])
 
 
 def member(name: str, **data: Any) -> Member:
