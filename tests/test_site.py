@@ -33,12 +33,31 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_limit(self) -> None:
         """One connection too many is closed at once; a free place is free again."""
+        self.root.hold = True
         clients = [Client(self.site, self.clock) for _ in range(3)]
+        for client in clients:
+            client.ask(GET)
         self.assertTrue(Client(self.site, self.clock).pipe.aborted)
         self.assertEqual((self.site.connections, self.site.refused), (3, 1))
         clients[0].vanish()
+        self.root.hold = False
         self.assertNotEqual(Client(self.site, self.clock).ask(GET), b"")
         self.assertEqual((self.site.connections, self.site.accepted), (3, 4))
+
+    def test_room(self) -> None:
+        """The connection that has waited longest for its client makes room for a new one."""
+        self.root.hold = True
+        busy, *waiting = (Client(self.site, self.clock) for _ in range(3))
+        busy.ask(GET)
+        self.root.hold = False
+        waiting[1].ask(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+        for each in waiting:
+            self.assertFalse(each.pipe.aborted)
+            self.assertNotEqual(Client(self.site, self.clock).ask(GET), b"")
+            self.assertTrue(each.pipe.aborted)
+        self.clock.advance(0)
+        self.assertFalse(busy.pipe.aborted)
+        self.assertEqual((self.site.connections, self.site.refused), (3, 2))
 
     def test_descriptors(self) -> None:
         """Whatever is configured, descriptors are left for other things."""

@@ -134,11 +134,16 @@ class ApiChannel(HTTPChannel):
         else:
             self.loseConnection()
 
+    @property
+    def dispensable(self) -> bool:
+        """Whether it is the client that is waited for."""
+        return self.phase in _UNANSWERABLE
+
     def retire(self) -> None:
         """Close at once, or after the answer that is being made."""
         if self.phase is Phase.ANSWER:
             self.persistent = False
-        elif self.phase in _UNANSWERABLE:
+        elif self.dispensable:
             # A clean end of TLS would need the client's consent.
             if self.isSecure():
                 self.abort()

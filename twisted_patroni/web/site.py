@@ -55,7 +55,8 @@ class Limits:
     :param headers: number of headers (else 431).
     :param body_bytes: length of a body (else 413).
     :param linger_bytes: how much of a refused request is read and dropped.
-    :param connections: connections at a time; further ones are closed at the accept.
+    :param connections: connections at a time; for a further one the oldest that waits for its
+        client is closed, or itself if there is none such.
     :param burst: pipelined requests of one connection before the others have their turn.
     """
 
@@ -100,7 +101,7 @@ class ApiSite(Site):
     :ivar extra_headers: headers added to all answers but bare ones; may be replaced at any time.
     :ivar on_answered: called with request, status and seconds after each answer.
     :ivar accepted: connections served so far.
-    :ivar refused: connections closed at the accept, for there were too many.
+    :ivar refused: connections closed for there were too many, at the accept or to make room.
     :ivar timeouts: how often each phase's deadline has passed.
     :ivar protocol_errors: how often a request ended, before its head did, with each status.
     """
@@ -140,7 +141,8 @@ class ApiSite(Site):
         self.refused = 0
         self.timeouts: Counter[str] = Counter()
         self.protocol_errors: Counter[int] = Counter()
-        self._channels: set[ApiChannel] = set()
+        # In the order of their accept.
+        self._channels: dict[ApiChannel, None] = {}
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
         self._second = -1
@@ -187,17 +189,26 @@ class ApiSite(Site):
         return sum(channel.phase in busy for channel in self._channels)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Serve a connection, or close it if there are too many."""
-        if self._shut or len(self._channels) >= self.connection_limit:
+        """Serve a connection, or close one if there are too many."""
+        full = len(self._channels) >= self.connection_limit
+        self.refused += self._shut or full
+        if self._shut or (full and not self._make_room()):
             # Not None: a factory that wraps this one (TLS, PROXY protocol) would trip over it.
-            self.refused += 1
             return _Turned()
         return super().buildProtocol(addr)
+
+    def _make_room(self) -> bool:
+        """Close the oldest connection that waits for its client, so that idlers shut nobody out."""
+        for channel in self._channels:
+            if channel.dispensable:
+                channel.abort()
+                return True
+        return False
 
     def joined(self, channel: ApiChannel) -> None:
         """Take note of a new connection."""
         self.accepted += 1
-        self._channels.add(channel)
+        self._channels[channel] = None
         if not self._sweeper.running:
             self._sweeper.start(_SWEEP_INTERVAL, now=False).addErrback(
                 lambda failure: self._log.failure("the sweeper of connections failed", failure)
@@ -205,7 +216,7 @@ class ApiSite(Site):
 
     def left(self, channel: ApiChannel) -> None:
         """Take note of the end of a connection."""
-        self._channels.discard(channel)
+        self._channels.pop(channel, None)
         if not self._channels:
             self._rest()
             self._gone()
