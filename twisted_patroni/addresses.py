@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _log = Logger()
 
 #: Seconds between two resolutions of the same names.
-REFRESH_INTERVAL = 30.0
+REFRESH_INTERVAL = 10.0
 
 
 def resolve(host: str) -> tuple[Network, ...]:

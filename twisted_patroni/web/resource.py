@@ -161,7 +161,8 @@ class Responder:
 
 def _answer_error(failure: Failure, request: ApiRequest) -> None:
     """Answer what a handler raised, after logging it if it is a defect."""
-    if failure.check(CancelledError):  # the client has left
+    if failure.check(CancelledError):  # the client has left, or the API is shutting down
+        request.answer(error_page(503))
         return
     known = known_error(failure.value)
     if known is None:
