@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
-
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 
 from tests.real.asking import eventually, sql, together
 from tests.real.harness import RealClusterTests, kill, rewrite_node_file
+from tests.real.watching import overlap, prober, sampling
 
 if TYPE_CHECKING:
     from twisted_patroni.demo import Node
@@ -139,22 +139,14 @@ class LeaderTests(RealClusterTests):
     async def test_switchover(self) -> None:
         """A switchover names the new leader, and never are there two primaries meanwhile."""
         leader, replicas = await self.roles()
-        counts: list[int] = []
-
-        async def count() -> None:
-            codes = await together(*(self.codes(node, "/primary") for node in self.cluster.nodes))
-            counts.append(sum(code["/primary"] == 200 for code in codes))
-
-        watch = LoopingCall(lambda: Deferred.fromCoroutine(count()))
-        watching = watch.start(0.05)
-        self.addCleanup(lambda: watch.stop() if watch.running else None)
-        reply = await self.ask("POST", leader, "/switchover", {"leader": leader.name})
-        expected = {f'Successfully switched over to "{node.name}"': node for node in replicas}
-        self.assertEqual((reply.code, reply.text in expected), (200, True), reply.text)
-        await self.assert_leads(expected[reply.text], leader)
-        watch.stop()
-        await watching
-        self.assertLessEqual(set(counts), {0, 1})
+        probers = [prober(node, "/primary") for node in self.cluster.nodes]
+        with sampling(*probers):
+            reply = await self.ask("POST", leader, "/switchover", {"leader": leader.name})
+            expected = {f'Successfully switched over to "{node.name}"': node for node in replicas}
+            self.assertEqual((reply.code, reply.text in expected), (200, True), reply.text)
+            await self.assert_leads(expected[reply.text], leader)
+        for one, other in combinations(probers, 2):
+            self.assertIsNone(overlap(one, other))
 
     async def test_switchover_to_candidate(self) -> None:
         """Any node takes the request for a switchover to a chosen candidate."""
@@ -206,13 +198,13 @@ class LeaderTests(RealClusterTests):
             await self.answers("POST", other, path, body, code, text)
         daemon = replica.pid
         assert daemon is not None
-        kill(daemon, 19)
+        kill(daemon, signal.SIGSTOP)
         try:
             body = {"leader": leader.name, "candidate": replica.name}
             text = "switchover is not possible: no good candidates have been found"
             await self.answers("POST", leader, "/switchover", body, 412, text)
         finally:
-            kill(daemon, 18)
+            kill(daemon, signal.SIGCONT)
         self.assertIs((await self.roles())[0], leader)
 
 
@@ -383,7 +375,7 @@ class ConfigurationTests(RealClusterTests):
         rewrite_node_file(replica, {"tags": {"noloadbalance": True}})
         try:
             assert replica.pid is not None
-            kill(replica.pid, 1)
+            kill(replica.pid, signal.SIGHUP)
             document = (await self.until(replica, "/replica", 503)).json()
             self.assertIs(document["tags"]["noloadbalance"], True)
             self.assertEqual((await self.ask("GET", replica, "/health")).code, 200)
