@@ -137,6 +137,68 @@ def leader_key(node: Node) -> str:
 
 
 @define(eq=False)
+class Siege:
+    """Clients that hold on to a node in every way at once; :meth:`leave` at the end.
+
+    :param port: the node's REST port.
+    :param login: user and password, for bodies that are worth waiting for.
+    """
+
+    port: int
+    login: tuple[str, str]
+    _sockets: ExitStack = field(factory=ExitStack, init=False)
+
+    def _connect(self, *words: bytes) -> socket.socket:
+        client = self._sockets.enter_context(socket.create_connection((HOST, self.port), 5.0))
+        for word in words:
+            client.sendall(word)
+        return client
+
+    def lay(self, idle: int = 50) -> None:
+        """Connect them all.
+
+        :param idle: how many connections that never send anything.
+        """
+        credentials = base64.b64encode(":".join(self.login).encode())
+        head = b"Host: x\r\nAuthorization: Basic " + credentials + b"\r\n"
+        for _ in range(idle):
+            self._connect()
+        for _ in range(5):
+            self._connect(b"GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n").recv(4096)
+            self._connect(b"GET /primary HTTP/1.1\r\nHost:")
+            self._connect(b"PATCH /config HTTP/1.1\r\n", head, b"Content-Length: 100\r\n\r\n{")
+        self._flood()
+
+    def _flood(self) -> None:
+        """Ask for many pages and read none."""
+        client = self._sockets.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((HOST, self.port))
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            for _ in range(1000):
+                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+
+    def post(self, path: str, document: Any) -> socket.socket:
+        """Send a request with a body and return its connection, unread.
+
+        :param path: the path.
+        :param document: the body as JSON.
+        """
+        credentials = base64.b64encode(":".join(self.login).encode())
+        body = json.dumps(document).encode()
+        return self._connect(
+            b"POST %s HTTP/1.1\r\nHost: x\r\n" % path.encode(),
+            b"Authorization: Basic %s\r\n" % credentials,
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body),
+        )
+
+    def leave(self) -> None:
+        """Close all connections."""
+        self._sockets.close()
+
+
+@define(eq=False)
 class Pair:
     """A cluster of two nodes with an etcd of its own, started for a test and destroyed after it.
 
@@ -205,67 +267,16 @@ class Pair:
         """
         return sample_of((await self.get(node, "/metrics")).text, name)
 
+    def siege(self, test: TestCase, node: Node) -> Siege:
+        """Return the clients that will hold on to a node, until the test is over at the latest.
 
-@define(eq=False)
-class Siege:
-    """Clients that hold on to a node in every way at once; :meth:`leave` at the end.
-
-    :param port: the node's REST port.
-    :param login: user and password, for bodies that are worth waiting for.
-    """
-
-    port: int
-    login: tuple[str, str]
-    _sockets: ExitStack = field(factory=ExitStack, init=False)
-
-    def _connect(self, *words: bytes) -> socket.socket:
-        client = self._sockets.enter_context(socket.create_connection((HOST, self.port), 5.0))
-        for word in words:
-            client.sendall(word)
-        return client
-
-    def lay(self, idle: int = 50) -> None:
-        """Connect them all.
-
-        :param idle: how many connections that never send anything.
+        :param test: the test.
+        :param node: the node.
         """
-        credentials = base64.b64encode(":".join(self.login).encode())
-        head = b"Host: x\r\nAuthorization: Basic " + credentials + b"\r\n"
-        for _ in range(idle):
-            self._connect()
-        for _ in range(5):
-            self._connect(b"GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n").recv(4096)
-            self._connect(b"GET /primary HTTP/1.1\r\nHost:")
-            self._connect(b"PATCH /config HTTP/1.1\r\n", head, b"Content-Length: 100\r\n\r\n{")
-        self._flood()
-
-    def _flood(self) -> None:
-        """Ask for many pages and read none."""
-        client = self._sockets.enter_context(socket.socket())
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect((HOST, self.port))
-        client.setblocking(False)
-        with suppress(BlockingIOError):
-            for _ in range(1000):
-                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
-
-    def post(self, path: str, document: Any) -> socket.socket:
-        """Send a request with a body and return its connection, unread.
-
-        :param path: the path.
-        :param document: the body as JSON.
-        """
-        credentials = base64.b64encode(":".join(self.login).encode())
-        body = json.dumps(document).encode()
-        return self._connect(
-            b"POST %s HTTP/1.1\r\nHost: x\r\n" % path.encode(),
-            b"Authorization: Basic %s\r\n" % credentials,
-            b"Content-Length: %d\r\n\r\n%s" % (len(body), body),
-        )
-
-    def leave(self) -> None:
-        """Close all connections."""
-        self._sockets.close()
+        assert self.api.login is not None
+        siege = Siege(node.place.rest_port, self.api.login)
+        test.addCleanup(siege.leave)
+        return siege
 
 
 def sample_of(metrics: str, name: str) -> float:

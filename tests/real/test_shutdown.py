@@ -198,9 +198,7 @@ class ShutdownTests(TestCase):
 
         :param node: the node.
         """
-        assert self.pair.api.login is not None
-        siege = Siege(node.place.rest_port, self.pair.api.login)
-        self.addCleanup(siege.leave)
+        siege = self.pair.siege(self, node)
         await deferToThread(siege.lay)
         self.assertGreater(await self.pair.metric(node, "patroni_api_connections"), 60)
         return siege
