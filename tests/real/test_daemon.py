@@ -92,9 +92,9 @@ class OneNode(TestCase):
 class DeathTests(OneNode):
     """An engine that ends takes the process with it."""
 
-    async def _end(self, how: str) -> int:
+    async def _end(self, how: str, log: Mapping[str, Any] | None = None) -> int:
         launcher = str(Path(__file__).with_name("failing_daemon.py"))
-        cluster = self.prepared()
+        cluster = self.prepared({"log": log or {}})
         node = self.node
         command = (sys.executable, launcher, how, "4", *TWISTD)
         dying = Cluster(
@@ -117,10 +117,10 @@ class DeathTests(OneNode):
 
     async def test_defect(self) -> None:
         """An exception in the engine's thread ends the process with 1, and is told."""
-        self.assertEqual(await self._end("a defect for the test"), 1)
+        self.assertEqual(await self._end("a defect", {"traceback_level": "debug"}), 1)
         self.assertIsNone(self.node.postmaster_pid())
-        self.assertIn("ERROR: The engine has failed", self.log())
-        self.assertIn("RuntimeError: a defect for the test", self.log())
+        self.assertIn("ERROR: The engine has failed, DETAIL: 'a defect'\n", self.log())
+        self.assertNotIn("Traceback", self.log())
 
     async def test_busy_port(self) -> None:
         """A REST port that somebody else has ends the start with one line that names the key."""
