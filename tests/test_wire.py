@@ -64,7 +64,7 @@ class TargetTests(SynchronousTestCase):
             (b"*", [b"*"]),
             (b"/%61/\xa0", [b"%61", b"\xa0"]),
         ]:
-            self.assertEqual(parse_target(raw).components, components, raw)
+            self.assertEqual(list(parse_target(raw).components), components, raw)
 
     def test_query(self) -> None:
         """Values are decoded, empty ones dropped, and the first of several is taken."""

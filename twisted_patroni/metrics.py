@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
 )
+from prometheus_client.registry import Collector
 
 from twisted_patroni.engine.interface import RUNNING, STATES
 
@@ -27,6 +28,9 @@ _STATE_NUMBERS = {text: number for number, (_, text) in enumerate(STATES)}
 _SINCE_REPLICATION_STATE = 90600
 #: Methods that have a label of their own; a client cannot make more.
 _KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"PATCH", b"DELETE"})
+#: Upper bounds of the histogram of answer times, in seconds.
+_BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 3.0, 10.0)
+_LABELS = (*_BOUNDS, "+Inf")
 
 
 @frozen
@@ -196,35 +200,23 @@ def engine_metrics(node: NodeView, status: Status) -> str:
 
 
 @define(eq=False)
-class ApiMetrics:
-    """What the API counts about itself.
+class ApiMetrics(Collector):
+    """What the API counts about itself: plain numbers, made into metrics when they are asked for.
 
-    :param registry: where the metrics live.
+    :ivar requests: requests answered, by method and status.
+    :ivar looks: looks at the DCS.
     """
 
-    registry: CollectorRegistry = field(factory=CollectorRegistry)
-    requests: Counter = field(init=False)
-    seconds: Histogram = field(init=False)
-    looks: Counter = field(init=False)
-    _counters: dict[tuple[bytes, int], Counter] = field(factory=dict, init=False)
+    requests: dict[tuple[bytes, int], int] = field(factory=dict, init=False)
+    looks: int = field(default=0, init=False)
+    _buckets: list[int] = field(factory=lambda: [0] * (len(_BOUNDS) + 1), init=False)
+    _seconds: float = field(default=0.0, init=False)
+    _gauges: list[tuple[str, str, Callable[[], float]]] = field(factory=list, init=False)
+    _registry: CollectorRegistry = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        disable_created_metrics()  # a gauge beside each counter that tells nobody anything
-        self.requests = Counter(
-            "patroni_api_requests",
-            "Requests answered, by method and status.",
-            ("method", "code"),
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "patroni_api_request_seconds",
-            "Time from a request's head to its answer.",
-            buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 3.0, 10.0),
-            registry=self.registry,
-        )
-        self.looks = Counter(
-            "patroni_dcs_looks", "Looks at the DCS by engine and API.", registry=self.registry
-        )
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
 
     def answered(self, method: bytes, code: int, seconds: float) -> None:
         """Count an answered request.
@@ -233,14 +225,10 @@ class ApiMetrics:
         :param code: the answer's status.
         :param seconds: how long the answer took.
         """
-        counter = self._counters.get((method, code))
-        if counter is None:
-            label = method.decode() if method in _KNOWN_METHODS else "other"
-            counter = self.requests.labels(label, code)
-            if method in _KNOWN_METHODS:
-                self._counters[method, code] = counter
-        counter.inc()
-        self.seconds.observe(seconds)
+        key = (method if method in _KNOWN_METHODS else b"other", code)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        self._buckets[bisect_left(_BOUNDS, seconds)] += 1
+        self._seconds += seconds
 
     def gauge(self, name: str, summary: str, value: Callable[[], float]) -> None:
         """Show a number that is kept elsewhere.
@@ -249,8 +237,27 @@ class ApiMetrics:
         :param summary: what it tells.
         :param value: called at each scrape.
         """
-        Gauge(name, summary, registry=self.registry).set_function(value)
+        self._gauges.append((name, summary, value))
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they are now."""
+        requests = CounterMetricFamily(
+            "patroni_api_requests", "Requests answered.", labels=("method", "code")
+        )
+        for (method, code), count in self.requests.items():
+            requests.add_metric((method.decode(), str(code)), count)
+        yield requests
+        totals = accumulate(self._buckets)
+        yield HistogramMetricFamily(
+            "patroni_api_request_seconds",
+            "Time from a complete request to its answer.",
+            buckets=[(str(bound), total) for bound, total in zip(_LABELS, totals, strict=True)],
+            sum_value=self._seconds,
+        )
+        yield CounterMetricFamily("patroni_dcs_looks", "Looks at the DCS.", value=self.looks)
+        for name, summary, value in self._gauges:
+            yield GaugeMetricFamily(name, summary, value=value())
 
     def text(self) -> str:
         """Return these metrics in Prometheus' text format."""
-        return generate_latest(self.registry).decode("utf-8")
+        return generate_latest(self._registry).decode("utf-8")

@@ -108,7 +108,9 @@ class RestApi:
             self.limits,
             responder.admit,
         )
-        self.site.on_answered = self._count
+        self.site.on_answered = lambda request, code, seconds: self.metrics.answered(
+            request.method, code, seconds
+        )
         self._show_gauges()
         self._apply(self.settings)
 
@@ -217,7 +219,7 @@ class RestApi:
             )
 
     def _looked(self, look: Look) -> None:
-        self.metrics.looks.inc()
+        self.metrics.looks += 1
         self._want_addresses(look)
 
     def _want_addresses(self, look: Look | None) -> None:
@@ -250,9 +252,6 @@ class RestApi:
             authorization[0] if authorization else None,
             members,
         )
-
-    def _count(self, request: ApiRequest, code: int, seconds: float) -> None:
-        self.metrics.answered(request.method, code, seconds)
 
     def _show_gauges(self) -> None:
         site, status, gauge = self.site, self._status, self.metrics.gauge

@@ -10,9 +10,12 @@ import html
 import json
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 JSON = "application/json"
 HTML = "text/html"
@@ -44,6 +47,7 @@ class Answer:
     :param reason: the reason phrase, where it is not the registered one.
     :param bare: send the status line only to HTTP/1.0 clients, as upstream does.
     :param close: close the connection after this reply.
+    :ivar encoded: the bytes it has been sent as.
     """
 
     code: int
@@ -53,6 +57,7 @@ class Answer:
     reason: str | None = None
     bare: bool = field(default=False, kw_only=True)
     close: bool = field(default=False, kw_only=True)
+    encoded: dict[Hashable, bytes] = field(factory=dict, init=False, eq=False, repr=False)
 
 
 def json_answer(value: Any, code: int = 200, headers: Headers = ()) -> Answer:

@@ -14,7 +14,7 @@ from twisted_patroni.web.answers import error_page
 from twisted_patroni.web.wire import encode_answer, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.web.resource import IResource
 
@@ -57,7 +57,7 @@ class ApiRequest(Request):
     _log = Logger()
 
     target_path: str = ""
-    query: dict[str, str]
+    query: Mapping[str, str]
     path_parameters: dict[str, str]
     content: Any
     client_host: str = ""
@@ -90,7 +90,7 @@ class ApiRequest(Request):
         parsed = parse_target(target)
         self.target_path, self.query = parsed.path, parsed.query
         self.path = parsed.path.encode("latin-1")
-        self.postpath = parsed.components
+        self.postpath = list(parsed.components)
 
     @property
     def resource(self) -> IResource:

@@ -7,16 +7,17 @@ percent-decoded in the path, so ``/%70rimary`` is not ``/primary``.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlparse
 
-from attrs import frozen
+from attrs import field, frozen
 
 from twisted_patroni.web.answers import reason_phrase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from twisted_patroni.web.answers import Answer
 
@@ -35,21 +36,23 @@ class Target:
         several leading slashes made one. Empty for ``http://host``, ``*`` for ``OPTIONS *``.
     :param query: the query's parameters; those without a value are left out, and the first of
         repeated ones counts.
+    :ivar components: the parts of the path: none for an empty path, one empty part for ``/``.
     """
 
     path: str
-    query: dict[str, str]
+    query: Mapping[str, str]
+    components: tuple[bytes, ...] = field(init=False)
 
-    @property
-    def components(self) -> list[bytes]:
-        """The parts of the path: none for an empty path, one empty part for ``/``."""
+    @components.default
+    def _split(self) -> tuple[bytes, ...]:
         if not self.path:
-            return []
-        return self.path.removeprefix("/").encode("latin-1").split(b"/")
+            return ()
+        return tuple(self.path.removeprefix("/").encode("latin-1").split(b"/"))
 
 
+@lru_cache(maxsize=256)
 def parse_target(raw: bytes) -> Target:
-    """Read a request target.
+    """Read a request target; health checkers ask for the same one again and again.
 
     :param raw: the target as sent.
     :raises ValueError: if it cannot be a URL.
@@ -108,7 +111,7 @@ def encode_answer(
     standard: bytes,
     extra: bytes,
 ) -> bytes:
-    """Return the bytes of an answer.
+    """Return the bytes of an answer, made once for all clients that share it.
 
     :param answer: the answer.
     :param version: the version of HTTP that the client speaks.
@@ -117,6 +120,17 @@ def encode_answer(
     :param standard: the header lines that start every answer (Server and Date).
     :param extra: the header lines that the operator wants on answers.
     """
+    head_only = method == b"HEAD"
+    key = (version, head_only, close, standard, extra)
+    encoded = answer.encoded.get(key)
+    if encoded is None:
+        encoded = answer.encoded[key] = _encode(answer, *key)
+    return encoded
+
+
+def _encode(
+    answer: Answer, version: bytes, head_only: bool, close: bool, standard: bytes, extra: bytes
+) -> bytes:
     reason = reason_phrase(answer.code) if answer.reason is None else answer.reason
     status = f"{answer.code} {reason}".translate(_LINE_BREAKS).encode("latin-1", "replace")
     parts = [version, b" ", status, b"\r\n"]
@@ -135,6 +149,6 @@ def encode_answer(
     if close:
         parts.append(b"Connection: close\r\n")
     parts += [extra, b"\r\n"]
-    if method != b"HEAD":
+    if not head_only:
         parts.append(answer.body)
     return b"".join(parts)
