@@ -46,6 +46,14 @@ if TYPE_CHECKING:
 TWISTD = ("-n", "--pidfile=", "patroni", "--config")
 
 
+def listening(port: int) -> socket.socket:
+    """Occupy a port.
+
+    :param port: the port.
+    """
+    return socket.create_server((HOST, port))  # not hindered by connections that linger
+
+
 class OneNode(TestCase):
     """Tests of a cluster of one node."""
 
@@ -125,9 +133,7 @@ class DeathTests(OneNode):
     async def test_busy_port(self) -> None:
         """A REST port that somebody else has ends the start with one line that names the key."""
         self.prepared()
-        with socket.socket() as other:
-            other.bind((HOST, self.node.place.rest_port))
-            other.listen()
+        with listening(self.node.place.rest_port):
             self.node.start()
             self.assertEqual(await self.node.exited.addTimeout(60.0, reactor), 1)
         (line,) = (line for line in self.log().splitlines() if "restapi.listen" in line)
@@ -257,9 +263,7 @@ class ReloadTests(OneNode):
         place, log = node.place, node.place.log_file
         old, new = place.rest_port, free_ports(1)
         with step("a port that is busy changes nothing, but another SIGHUP tries again", log):
-            with socket.socket() as other:
-                other.bind((HOST, new))
-                other.listen()
+            with listening(new):
                 self.reload(allowlist=[], listen=f"{HOST}:{new}")
                 await self.logged(f"Couldn't start a service on '{HOST}:{new}'")
                 await self.serves(old, "/health", 200)
@@ -319,11 +323,16 @@ class BackgroundTests(OneNode):
         pid = int(pidfile.read_text())
         self.addCleanup(kill, pid, signal.SIGKILL)
         await eventually("it is the primary", up)
+        log = home / "patroni.log"
+
+        async def settled() -> bool:
+            return "the leader with the lock" in log.read_text()
+
+        await eventually("the bootstrap is over", settled)
         postmaster = node.postmaster_pid()
         assert postmaster is not None
         self.assertNotIn(postmaster, children(pid))
         self.assertEqual(sockets(pid) & sockets(postmaster), set())
-        self.assertIn("initialized a new cluster", (home / "patroni.log").read_text())
         kill(pid, signal.SIGTERM)
 
         async def gone() -> bool:
