@@ -6,10 +6,12 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent
 from twisted.python.components import Componentized
 from zope.interface import provider
@@ -128,8 +130,8 @@ class PatroniService(Service):
         self._engine_gone = True
         if self._stopped is not None:
             self._finished()
-            return
-        self._reactor.stop()
+        else:
+            self._stop_reactor()
 
     def _finished(self) -> None:
         if self._stopped is not None and not self._stopped.called:
@@ -145,7 +147,8 @@ class PatroniService(Service):
         self._reactor.callFromThread(self._stop_reactor)
 
     def _stop_reactor(self) -> None:
-        if self._stopped is None:
+        # Signals may come together, or with the engine's own end.
+        with suppress(ReactorNotRunning):
             self._reactor.stop()
 
     def _look(self) -> Deferred[Any]:

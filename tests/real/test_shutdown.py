@@ -262,6 +262,7 @@ class ShutdownTests(TestCase):
                 self.assertLess(await self._end(replica, signal.SIGINT, signal.SIGTERM), 8.0)
             self.assertEqual({sample.seen for sample in primary.samples}, {200})
             self.assertIsNone(replica.postmaster_pid())
+            self.assertNotIn("Traceback", replica.place.log_file.read_text())
             self.assertEqual(self.pair.key(), leader.name)
             await self.back(replica)
         with step("in pause PostgreSQL and the leader key stay", *self.logs):
