@@ -7,12 +7,13 @@ from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.linkcase import WHO, FixedResolver, LinkTestCase, reactor
+from tests.linkcase import SLEEP, WHO, FixedResolver, LinkTestCase, reactor
 from tests.postgresql import GUARDED_USER, PASSWORD
+from twisted_patroni._pqsocket import CAN_CANCEL
 from twisted_patroni.postgres import (
     ConnectionFailed,
     LinkLost,
@@ -166,6 +167,65 @@ class QueryTests(LinkTestCase):
         for sql in ("COPY (SELECT 1) TO STDOUT", "CREATE TEMP TABLE t (); COPY t FROM STDIN"):
             await self.failing(link.query(sql), LinkLost)
             self.assertEqual(await self.one(link, "SELECT 1"), 1)
+
+
+class PreparedTests(LinkTestCase):
+    """What a link does whose server keeps the plan of the last statement."""
+
+    async def test_same_answers(self) -> None:
+        """Statements are answered as without, whether they are new, repeated or empty."""
+        link = self.link(prepare=True)
+        for sql, answer in (
+            ("SELECT 1, 'a'::text", [(1, "a")]),
+            ("SELECT 1, 'a'::text", [(1, "a")]),
+            ("SELECT true", [(True,)]),
+            ("SELECT 1, 'a'::text", [(1, "a")]),
+            ("", []),
+            ("", []),
+        ):
+            self.assertEqual(list((await link.query(sql)).rows), answer)
+
+    async def test_fresh(self) -> None:
+        """A repeated statement is evaluated each time."""
+        link = self.link(prepare=True)
+        moments = [await self.one(link, "SELECT clock_timestamp()") for _ in range(8)]
+        self.assertEqual(moments, sorted(set(moments)))
+
+    async def test_outdated_plan(self) -> None:
+        """A plan that does not fit any more fails once and is made anew."""
+        link = self.link(prepare=True)
+        self.server.execute("CREATE TABLE planned (a int)")
+        self.addCleanup(self.server.execute, "DROP TABLE planned")
+        sql = "SELECT * FROM planned"
+        await link.query(sql)
+        self.server.execute("ALTER TABLE planned ADD COLUMN b int")
+        error = await self.failing(link.query(sql), QueryFailed)
+        self.assertEqual(error.sqlstate, "0A000")
+        self.assertEqual(list((await link.query(sql)).rows), [])
+
+    async def test_anew(self) -> None:
+        """What was prepared on a lost connection, or cancelled, is prepared again."""
+        link = self.link(prepare=True)
+        pid = await self.one(link, WHO)
+        self.server.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+        if link.connected:  # its end is still to be noticed
+            await self.failing(link.query(WHO), LinkLost)
+        other = await self.one(link, WHO)
+        self.assertNotEqual(other, pid)
+        answer = link.query(SLEEP)
+        await self.sleeping(other)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.assertEqual(await self.one(link, WHO) == other, CAN_CANCEL)
+
+    async def test_refused(self) -> None:
+        """An error leaves the connection usable, whether planning or running fails."""
+        link = self.link(prepare=True)
+        pid = await self.one(link, WHO)
+        for sql, sqlstate in (("SELEC", "42601"), ("SELECT 1 / 0", "22012")) * 2:
+            error = await self.failing(link.query(sql), QueryFailed)
+            self.assertEqual(error.sqlstate, sqlstate)
+            self.assertEqual(await self.one(link, WHO), pid)
 
 
 class ConnectTests(LinkTestCase):

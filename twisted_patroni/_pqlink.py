@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Seconds for the server to react to a cancel request before the connection is dropped.
 CANCEL_GRACE = 1.0
+_UNNAMED = b""
 _COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 
 
@@ -107,6 +108,7 @@ class Session:
         self._watch = SocketWatch(reactor, self._progress)
         self._state = _State.CLOSED
         self._results: list[PGresult] = []
+        self._prepared: str | None = None
         self._waiter: Deferred[Any] | None = None
         self._cancelling: CancelRequest | None = None
         self._grace: IDelayedCall | None = None
@@ -138,10 +140,26 @@ class Session:
         :return: fires with its rows; cancelling it cancels the statement on the server too if that
             is possible, and :meth:`settled` tells when that is over.
         """
+        self._prepared = None  # the server forgets it, too
+        return self._ask(lambda: self._pg.send_query(sql.encode()))
+
+    async def run_prepared(self, sql: str) -> Rows:
+        """Run a statement as :meth:`run` does, and have the server keep its plan for the next time.
+
+        :param sql: the statement, a single one.
+        """
+        prepared, self._prepared = self._prepared, None  # a plan that failed is not used again
+        if prepared != sql:
+            await self._ask(lambda: self._pg.send_prepare(_UNNAMED, sql.encode()))
+        rows = await self._ask(lambda: self._pg.send_query_prepared(_UNNAMED, None))
+        self._prepared = sql
+        return rows
+
+    def _ask(self, send: Callable[[], None]) -> Deferred[Rows]:
         waiter: Deferred[Rows] = Deferred(self._abandon)
         self._waiter = waiter
         self._state = _State.BUSY
-        self._step(lambda: self._pg.send_query(sql.encode()))
+        self._step(send)
         self._progress()
         return waiter
 

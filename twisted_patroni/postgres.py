@@ -59,6 +59,8 @@ class PostgresLink:
     :param connect_timeout: seconds for one attempt to connect. libpq's own parameter of that
         name has no effect here.
     :param on_lost: called with the reason when an established connection is lost.
+    :param prepare: have the server keep the plan of the last statement, which makes a short one
+        that is asked again much cheaper. A text then holds a single statement.
     """
 
     _log = Logger()
@@ -71,12 +73,14 @@ class PostgresLink:
         deadline: float = 3.0,
         connect_timeout: float = 2.0,
         on_lost: Callable[[PostgresError], None] | None = None,
+        prepare: bool = False,
     ) -> None:
         self._reactor = reactor
         self._conninfo = conninfo
         self._deadline = deadline
         self._connect_timeout = connect_timeout
         self._tell_lost = on_lost
+        self._prepare = prepare
         self._closed = False
         self._turn = DeferredLock()
         self._questions: set[Deferred[Rows]] = set()
@@ -126,7 +130,7 @@ class PostgresLink:
         try:
             async with self._turn:
                 session = await self._usable_session()
-                return await session.run(sql)
+                return await (session.run_prepared(sql) if self._prepare else session.run(sql))
         except CancelledError:
             if self._closed:
                 raise _closed() from None

@@ -62,7 +62,7 @@ def local_link(reactor: Any, conninfo: Callable[[], Mapping[str, Any]]) -> Link:
     :param reactor: the reactor.
     :param conninfo: libpq parameters for the local PostgreSQL.
     """
-    return PostgresLink(reactor, conninfo, deadline=DEADLINE - 0.5)
+    return PostgresLink(reactor, conninfo, deadline=DEADLINE - 0.5, prepare=True)
 
 
 @define(eq=False)
