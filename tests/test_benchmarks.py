@@ -1,0 +1,73 @@
+"""Tests of the benchmarks' arithmetic: what is read from tools and logs, and the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.load import Load
+from benchmarks.report import table
+from benchmarks.watch import HaLog, punctuality
+
+CYCLE = "2026-01-31 10:00:{:02d},000 INFO: no action. I am (pg1), the leader with the lock"
+
+
+class LoadTests(SynchronousTestCase):
+    """Tests of Load."""
+
+    def test_rate(self) -> None:
+        """Only good answers count."""
+        self.assertEqual(Load("wrk", 1000, 2.0, 100, 0.001, 0.01).rate, 450)
+        self.assertEqual(Load("wrk", 10, 2.0, 20, 0.001, 0.01).rate, 0)
+
+
+class CycleTests(SynchronousTestCase):
+    """Tests of the punctuality of HA cycles."""
+
+    def test_deviation(self) -> None:
+        """Cycles that come too early count as those that are late."""
+        mean, worst = punctuality([0.0, 2.0, 4.5, 6.25], 7.0, 2.0)
+        self.assertAlmostEqual(mean, 0.25)
+        self.assertAlmostEqual(worst, 0.5)
+
+    def test_cycle_that_never_comes(self) -> None:
+        """A loop that stands still is late until the end."""
+        self.assertEqual(punctuality([0.0], 12.0, 2.0), (10.0, 10.0))
+
+    def test_log(self) -> None:
+        """Only what is logged from the beginning on counts, besides the cycle before it."""
+        path = Path(self.mktemp())
+        log = HaLog(path, 2.0)
+        path.write_text(f"demoting self\n{CYCLE.format(1)}\n{CYCLE.format(2)}\n")
+        log.begin()
+        with path.open("a") as file:
+            file.write(f"{CYCLE.format(4)}\nWARNING: Demoting self (immediate-nolock)\n")
+        self.assertEqual(log.cycles().alarms, 1)
+
+
+class TableTests(SynchronousTestCase):
+    """Tests of the table."""
+
+    def test_ratios(self) -> None:
+        """A ratio above one says that ours is better, and is made of two numbers of one round."""
+        text = table(
+            {
+                "theirs": [
+                    {"new.rate": 100.0, "new.p99": 10.0},
+                    {"new.rate": 50.0, "new.p99": 30.0},
+                ],
+                "ours": [{"new.rate": 400.0, "new.p99": 5.0}, {"new.rate": 250.0, "new.p99": 10.0}],
+            },
+            "theirs",
+        )
+        self.assertIn("| new connections | 75.0 /s | 325 /s | 4.50 (4.00 to 5.00) |", text)
+        self.assertIn("| new connections: p99 | 20.0 ms | 7.50 ms | 2.50 (2.00 to 3.00) |", text)
+
+    def test_no_answer(self) -> None:
+        """A server that does not answer is said to; rows without numbers are left out."""
+        text = table(
+            {"theirs": [{"idle5.new.rate": None}], "ours": [{"idle5.new.rate": 9.0}]}, "theirs"
+        )
+        self.assertIn("| no answer within 5 s | 9.00 /s |  |", text)
+        self.assertEqual(len(text.splitlines()), 3)
