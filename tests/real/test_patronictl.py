@@ -47,7 +47,8 @@ class PatronictlTests(RealClusterTests):
 
         :param words: command and arguments.
         """
-        return json.loads(await self.run_ctl(*words, "-f", "json"))
+        said = await self.run_ctl(*words, "-f", "json")
+        return json.JSONDecoder().raw_decode(said)[0]  # the raft client's log may follow
 
     async def start_time(self, node: Node) -> str:
         """Return when a node's PostgreSQL was started."""
