@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.load import Load
 from benchmarks.report import table
 from benchmarks.watch import HaLog, punctuality
+from tests.scratch import scratch_directory
 
 CYCLE = "2026-01-31 10:00:{:02d},000 INFO: no action. I am (pg1), the leader with the lock"
 
@@ -37,7 +36,7 @@ class CycleTests(SynchronousTestCase):
 
     def test_log(self) -> None:
         """Only what is logged from the beginning on counts, besides the cycle before it."""
-        path = Path(self.mktemp())
+        path = scratch_directory(self) / "log"
         log = HaLog(path, 2.0)
         path.write_text(f"demoting self\n{CYCLE.format(1)}\n{CYCLE.format(2)}\n")
         log.begin()
