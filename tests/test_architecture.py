@@ -26,7 +26,7 @@ ROOMS = (
     ("engine.interface", "settings", "sharing", "postgres", "_pqlink", "_pqsocket", "_privileges"),
     ("access", "addresses", "checks", "events", "listening", "metrics", "operations", "status"),
     ("web",),
-    ("engine.lanes", "restapi"),
+    ("engine.lanes", "restapi", "seat"),
     ("engine", "service"),
     ("tap",),
     ("demo", "__main__"),

@@ -13,7 +13,8 @@ from tests.logs import logged_by
 from tests.memory_api import ApiCase, Reactor, Reply
 from twisted_patroni.engine.lanes import Lanes
 from twisted_patroni.events import Hub
-from twisted_patroni.restapi import GRACE, ApiSeat, RestApi
+from twisted_patroni.restapi import GRACE, RestApi
+from twisted_patroni.seat import ApiSeat
 from twisted_patroni.settings import Settings, SettingsError
 
 
@@ -191,7 +192,7 @@ class SeatTests(SynchronousTestCase):
 
     def test_failed_reload(self) -> None:
         """A wrong section, or a busy port, is logged; what was in use stays, and is tried again."""
-        events = logged_by(self, "twisted_patroni.restapi")
+        events = logged_by(self, "twisted_patroni.seat")
         self.seat.start()
         with socket.create_server(("127.0.0.1", 0)) as busy:
             taken = f"127.0.0.1:{busy.getsockname()[1]}"

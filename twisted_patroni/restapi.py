@@ -1,15 +1,8 @@
-"""The REST API as one object: put together, opened, reloaded and shut.
-
-Upstream's daemon holds it in the place of its own API server, so the methods that it calls arrive
-in the engine's thread and hop to the reactor's; each hop has a deadline, for nothing that clients
-do may hold the engine up.
-"""
+"""The REST API as one object: put together, opened, reloaded and shut, on the reactor."""
 
 from __future__ import annotations
 
 import os
-import queue
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from socket import socket
 from typing import TYPE_CHECKING, Any
@@ -17,26 +10,23 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.server import version as library_version
 
-from twisted_patroni.access import Access, Policy, Refusal, check
-from twisted_patroni.addresses import AddressBook, member_hosts
-from twisted_patroni.listening import open_listener
+from twisted_patroni.addresses import AddressBook
 from twisted_patroni.metrics import ApiMetrics
 from twisted_patroni.operations import Operations
 from twisted_patroni.postgres import PostgresLink
-from twisted_patroni.settings import Settings, SettingsError
 from twisted_patroni.status import DEADLINE, Link, StatusSource
 from twisted_patroni.web.cluster import ClusterPages
 from twisted_patroni.web.config import Configuration
 from twisted_patroni.web.failsafe import Failsafe
+from twisted_patroni.web.gatekeeper import Gatekeeper
 from twisted_patroni.web.health import HealthChecks
 from twisted_patroni.web.monitoring import Monitoring
 from twisted_patroni.web.operations import OperationPages
 from twisted_patroni.web.resource import Responder
 from twisted_patroni.web.routing import Endpoint, build_tree, endpoints_of
-from twisted_patroni.web.site import ApiRequest, ApiSite, Limits
+from twisted_patroni.web.site import ApiSite, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,14 +36,13 @@ if TYPE_CHECKING:
     from twisted_patroni.engine.interface import Engine, Look
     from twisted_patroni.engine.lanes import Lanes
     from twisted_patroni.events import Hub
+    from twisted_patroni.settings import Settings
 
 
 _log = Logger()
 
 #: Seconds that requests in flight have when the API shuts.
 GRACE = 2.0
-#: Seconds that the engine's thread waits for the reactor's at most.
-HOP_DEADLINE = GRACE + 3.0
 
 
 def local_link(reactor: Any, conninfo: Callable[[], Mapping[str, Any]]) -> Link:
@@ -90,7 +79,7 @@ class RestApi:
     metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
     _link: Link = field(init=False)
     _status: StatusSource = field(init=False)
-    _addresses: AddressBook = field(init=False)
+    _gatekeeper: Gatekeeper = field(init=False)
     _port: IListeningPort | None = field(default=None, init=False)
     _closing: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
@@ -99,8 +88,10 @@ class RestApi:
     def __attrs_post_init__(self) -> None:
         self._link = self.make_link(self.reactor, self.engine.conninfo)
         self._status = StatusSource(self.engine, self._link, self.reactor)
-        self._addresses = AddressBook(self.reactor, self.lanes.local.call)
-        responder = Responder(self._refusal)
+        self._gatekeeper = Gatekeeper(
+            AddressBook(self.reactor, self.lanes.local.call), lambda: self.engine.node().cluster
+        )
+        responder = Responder(self._gatekeeper.refusal)
         self.endpoints = endpoints_of(self._handlers())
         self.site = ApiSite(
             build_tree(self.endpoints, responder.render),
@@ -133,8 +124,6 @@ class RestApi:
             OperationPages(self.engine, operations),
         )
 
-    # In the reactor's thread.
-
     def adopt(self, listener: socket) -> None:
         """Begin to answer on a listening socket; an earlier one is closed after that.
 
@@ -157,7 +146,7 @@ class RestApi:
             listener.close()
             return
         self.hub.listen(self._looked)
-        self._addresses.start()
+        self._gatekeeper.addresses.start()
         self.adopt(listener)
 
     def close(self) -> Deferred[None]:
@@ -182,7 +171,7 @@ class RestApi:
         if not self._closed:
             self._closed = True
             self.hub.stop()
-            self._addresses.stop()
+            self._gatekeeper.addresses.stop()
             self._link.close()
         waiting, self._waiting = self._waiting, []
         for each in waiting:
@@ -210,7 +199,7 @@ class RestApi:
         self.site.extra_headers = settings.extra_headers
         token = settings.server_token
         self.site.server_token = library_version if token is None else token.encode("latin-1")
-        self._want_addresses(None)
+        self._gatekeeper.apply(settings)
         if settings.open_to_network:
             _log.warn(
                 "SECURITY: anybody who reaches {listen} can restart, switch over, reinitialize and"
@@ -220,38 +209,7 @@ class RestApi:
 
     def _looked(self, look: Look) -> None:
         self.metrics.looks += 1
-        self._want_addresses(look)
-
-    def _want_addresses(self, look: Look | None) -> None:
-        hosts = frozenset(self.settings.allowed_hosts)
-        cluster = look.cluster if look is not None else self._seen_cluster()
-        if self.settings.include_members and cluster is not None:
-            hosts |= member_hosts(cluster)
-        self._addresses.want(hosts)
-
-    def _seen_cluster(self) -> Any:
-        return None if self.hub.latest is None else self.hub.latest.cluster
-
-    def _refusal(self, access: Access, request: ApiRequest) -> Refusal | None:
-        if access is Access.OPEN:
-            return None
-        settings = self.settings
-        policy = Policy(
-            settings.credentials,
-            settings.restricted,
-            settings.networks + self._addresses.networks(settings.allowed_hosts),
-            settings.include_members,
-        )
-        cluster = self.engine.node().cluster if settings.include_members else None
-        members = () if cluster is None else self._addresses.networks(member_hosts(cluster))
-        authorization = request.requestHeaders.getRawHeaders(b"authorization")
-        return check(
-            policy,
-            access,
-            request.client_host,
-            authorization[0] if authorization else None,
-            members,
-        )
+        self._gatekeeper.know(look.cluster)
 
     def _show_gauges(self) -> None:
         site, status, gauge = self.site, self._status, self.metrics.gauge
@@ -269,87 +227,3 @@ class RestApi:
                 f"Calls in the {lane.name} lane, waiting ones included.",
                 lambda lane=lane: lane.busy,  # type: ignore[misc]
             )
-
-
-@define(eq=False)
-class ApiSeat:
-    """The API in upstream's hands: every method is called in the engine's thread.
-
-    :param reactor: the reactor.
-    :param make_api: builds the API from valid settings, in the reactor's thread.
-    :param section: the ``restapi`` section.
-    :param version: the engine's version.
-    """
-
-    reactor: Any
-    make_api: Callable[[Settings], RestApi]
-    section: Mapping[str, Any]
-    version: str
-    _settings: Settings = field(init=False)
-    _reload_failed: bool = field(default=False, init=False)
-    _listener: socket = field(init=False)
-    _api: RestApi = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._settings = Settings.of(self.section, self.version)
-        self._listener = open_listener(self._settings)
-        try:
-            self._api = self._hop(self.make_api, self._settings)
-        except BaseException:
-            self._listener.close()
-            raise
-
-    @property
-    def connection_string(self) -> str:
-        """The URL that this member publishes as its ``api_url``."""
-        return self._settings.connection_string
-
-    def start(self) -> None:
-        """Begin to answer requests."""
-        self._hop(self._api.open, self._listener)
-
-    def shutdown(self) -> None:
-        """Stop answering; returns in bounded time, whatever the reactor or clients do."""
-        self._listener.close()  # in case it was never opened for requests
-        self._hop(self._api.close)
-
-    def reload_config(self, config: Mapping[str, Any]) -> None:
-        """Apply a changed section; one that is wrong is logged, and the one in use stays.
-
-        It does not raise: upstream would leave PostgreSQL, watchdog and DCS without their part of
-        the same reload.
-
-        :param config: the section.
-        """
-        self._reload_failed = True
-        try:
-            settings = Settings.of(config, self.version)
-            moved = settings.listen != self._settings.listen
-            self._hop(self._api.apply, settings, self._open(settings) if moved else None)
-        except (SettingsError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            _log.error("The restapi section is not reloaded: {reason}", reason=reason)
-        else:
-            self._settings = settings
-            self._reload_failed = False
-
-    def _open(self, settings: Settings) -> socket:
-        former: socket | None = self._hop(self._api.listener)
-        with nullcontext() if former is None else former:
-            return open_listener(settings, former)
-
-    def reload_local_certificate(self) -> bool:
-        """Tell whether SIGHUP must apply an unchanged section, for the last time that failed."""
-        return self._reload_failed
-
-    def _hop(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function in the reactor's thread and wait for its result, but not for ever."""
-        results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.reactor.callFromThread(lambda: maybeDeferred(function, *args).addBoth(results.put))
-        try:
-            result = results.get(timeout=HOP_DEADLINE)
-        except queue.Empty:
-            raise TimeoutError("the reactor did not answer the engine in time") from None
-        if isinstance(result, Failure):
-            result.raiseException()
-        return result

@@ -19,7 +19,8 @@ from zope.interface import provider
 from twisted_patroni.engine.host import EngineHost, LoadedEngine, UnusableConfiguration
 from twisted_patroni.engine.lanes import Lanes
 from twisted_patroni.events import Hub
-from twisted_patroni.restapi import ApiSeat, RestApi
+from twisted_patroni.restapi import RestApi
+from twisted_patroni.seat import ApiSeat
 from twisted_patroni.settings import SettingsError
 
 if TYPE_CHECKING:
