@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 from attrs import evolve
 from patroni.dcs import (
     ClusterConfig,
 )
 from patroni.dcs.etcd3 import Etcd3Error
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from tests.engine_contract import EngineContract
 from tests.test_engine_lanes import Turns
 from tests.upstream import LATER, AdapterCase, make_upstream
-from twisted_patroni.engine.adapter import EngineAdapter
+from twisted_patroni.engine.adapter import LOOK_PATIENCE, EngineAdapter
 from twisted_patroni.engine.interface import (
     Candidate,
     ConfigConflict,
@@ -45,6 +48,20 @@ class LookTests(AdapterCase):
         self.assertEqual([look.number for look in self.looks], [1, 2])
         self.assertEqual(self.looks[0], first)
         self.assertEqual(self.engine.looks_begun(), 2)
+
+    def test_silent_dcs(self) -> None:
+        """A caller does not wait for ever, nor for a look after the one that does not end."""
+        clock = Clock()
+        stuck = evolve(self.lanes, read=SimpleNamespace(call=lambda work: Deferred()))  # type: ignore[arg-type]
+        engine = EngineAdapter(self.patroni, stuck, self.looks.append, clock)  # type: ignore[arg-type]
+        first = engine.look()
+        clock.advance(4)
+        second = engine.cluster_document()
+        clock.advance(LOOK_PATIENCE - 4)
+        self.failureResultOf(first, DcsUnavailable)
+        self.assertNoResult(second)
+        clock.advance(4)
+        self.failureResultOf(second, DcsUnavailable)
 
     def test_engine_looks(self) -> None:
         """The engine's own looks count, too, once they are observed."""

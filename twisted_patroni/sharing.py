@@ -23,12 +23,12 @@ class Patience(Generic[T]):
 
     :param clock: measures it.
     :param seconds: counted from the first of those who share a run.
-    :param instead: makes the outcome they get then.
+    :param instead: makes the outcome, or failure, they get then.
     """
 
     clock: IReactorTime
     seconds: float
-    instead: Callable[[], T]
+    instead: Callable[[], T | Failure]
 
 
 class _Round(Generic[T]):

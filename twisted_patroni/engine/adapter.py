@@ -16,6 +16,7 @@ from patroni.postgresql.misc import postgres_version_to_int
 from patroni.utils import cluster_as_json, deep_compare, parse_bool, parse_int, patch_config
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_patroni.engine.interface import (
     Candidate,
@@ -30,19 +31,21 @@ from twisted_patroni.engine.interface import (
 )
 from twisted_patroni.engine.statement import status_sql
 from twisted_patroni.engine.views import cluster_view, mode_view
-from twisted_patroni.sharing import SharedNext
+from twisted_patroni.sharing import Patience, SharedNext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from patroni.__main__ import Patroni
     from patroni.dcs import Cluster
-    from twisted.python.failure import Failure
+    from twisted.internet.interfaces import IReactorTime
 
     from twisted_patroni.engine.lanes import Lanes
 
 _log = Logger()
 _NEVER_SCHEDULED = ("", "")
+#: Seconds that a caller waits for a look at the DCS at most.
+LOOK_PATIENCE = 10.0
 
 
 class EngineAdapter:
@@ -51,9 +54,16 @@ class EngineAdapter:
     :param patroni: upstream's daemon, fully constructed.
     :param lanes: where its blocking calls run.
     :param looked: told, in the thread that looked, of each look at the DCS.
+    :param clock: bounds how long callers wait for a look; they wait for ever without it.
     """
 
-    def __init__(self, patroni: Patroni, lanes: Lanes, looked: Callable[[Look], None]) -> None:
+    def __init__(
+        self,
+        patroni: Patroni,
+        lanes: Lanes,
+        looked: Callable[[Look], None],
+        clock: IReactorTime | None = None,
+    ) -> None:
         self._patroni = patroni
         self._lanes = lanes
         self._looked = looked
@@ -64,7 +74,8 @@ class EngineAdapter:
         self._probes: dict[str, SharedNext[Candidate]] = {}
         self._get_cluster = patroni.dcs.get_cluster
         self._shared_look: SharedNext[tuple[Look, Cluster]] = SharedNext(
-            lambda: lanes.read.call(self._look)
+            lambda: lanes.read.call(self._look),
+            None if clock is None else Patience(clock, LOOK_PATIENCE, _dcs_silent),
         )
 
     def observe_looks(self) -> None:
@@ -351,6 +362,10 @@ def _first_error(failure: Failure) -> NoReturn:
     failure.trap(FirstError)
     failure.value.subFailure.raiseException()  # type: ignore[union-attr]
     raise AssertionError("unreachable")
+
+
+def _dcs_silent() -> Failure:
+    return Failure(DcsUnavailable(f"no answer within {LOOK_PATIENCE:g} seconds"))
 
 
 def _unavailable(failure: Any) -> Any:

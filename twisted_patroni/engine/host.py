@@ -26,8 +26,6 @@ from twisted.logger import Logger
 from twisted_patroni.engine.adapter import EngineAdapter
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorFromThreads
-
     from twisted_patroni.engine.interface import Engine, Look
     from twisted_patroni.engine.lanes import Lanes
 
@@ -133,14 +131,14 @@ class EngineHost:
     """Owns the engine's thread.
 
     :param loaded: what to run.
-    :param reactor: results and the end are reported in its thread.
+    :param reactor: results and the end are reported in its thread; it is the clock, too.
     :param lanes: where the engine's blocking calls run.
     :param make_api: builds the API when upstream asks for it.
     :param looked: told in the reactor's thread of each look at the DCS.
     """
 
     loaded: LoadedEngine
-    reactor: IReactorFromThreads
+    reactor: Any
     lanes: Lanes
     make_api: ApiMaker
     looked: Callable[[Look], None]
@@ -196,7 +194,7 @@ class EngineHost:
         """Build upstream's daemon with our API in the place of its own."""
 
         def seat(daemon: Patroni, section: Mapping[str, Any]) -> ApiSeat:
-            engine = EngineAdapter(daemon, self.lanes, self._report_look)
+            engine = EngineAdapter(daemon, self.lanes, self._report_look, self.reactor)
             engine.observe_looks()
             return self.make_api(engine, section)
 
