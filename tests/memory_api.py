@@ -193,6 +193,7 @@ class ApiInMemory:
             lines.append(f"Content-Length: {len(content)}")
         connection = Client(self.api.site, self.clock, peer=IPv4Address("TCP", client, 50000))
         connection.send("\r\n".join([*lines, "", ""]).encode("latin-1") + content)
+        self.clock.advance(0)  # who asks in the same turn shares a statement
         return connection
 
     def request(self, method: str, target: str, *arguments: Any, **options: Any) -> Reply:

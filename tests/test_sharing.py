@@ -50,6 +50,29 @@ class SharedNextTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(caller) for caller in late], ["two"] * 3)
         self.assertEqual(len(self.runs), 2)
 
+    def test_gathering(self) -> None:
+        """Callers that arrive before a run has gathered them share it; without one it is off."""
+        gathering: list[Deferred[None]] = []
+
+        def gather() -> Deferred[None]:
+            gathering.append(Deferred())
+            return gathering[-1]
+
+        self.shared = SharedNext(self.begin, gather=gather)
+        callers = [self.shared.get() for _ in range(3)]
+        self.assertEqual(self.runs, [])
+        gathering[0].callback(None)
+        gone = self.shared.get()
+        self.runs[0].callback("one")
+        self.assertEqual([self.successResultOf(each) for each in callers], ["one"] * 3)
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        gathering[1].callback(None)
+        again = self.shared.get()
+        gathering[2].callback(None)
+        self.runs[1].callback("two")
+        self.assertEqual(self.successResultOf(again), "two")
+
     def test_failure_reaches_each_caller_and_not_the_next_run(self) -> None:
         """All callers of a failed run get its failure; those of the next run get an answer."""
         first = self.shared.get()

@@ -38,9 +38,15 @@ class StatusCase(SynchronousTestCase):
         self.link = FakeLink()
         self.source = StatusSource(self.engine, self.link, self.clock)
 
+    def asking(self) -> Deferred[Snapshot]:
+        """Ask, and let the turn of the reactor end in which a statement gathers its callers."""
+        asking = self.source.current()
+        self.clock.advance(0)
+        return asking
+
     def current(self) -> Snapshot:
-        """Return the snapshot that is there at once."""
-        return self.successResultOf(self.source.current())
+        """Return the snapshot that is there at the end of this turn."""
+        return self.successResultOf(self.asking())
 
     def status(self) -> Status:
         """Return the status that is there at once."""
@@ -53,12 +59,13 @@ class SharingTests(StatusCase):
     def test_those_who_ask_meanwhile_share_the_next(self) -> None:
         """Callers that arrive during a statement all get the answer of the one after it."""
         self.link.held = True
-        first = self.source.current()
-        late = [self.source.current() for _ in range(5)]
+        first = self.asking()
+        late = [self.asking() for _ in range(5)]
         self.assertEqual(len(self.link.statements), 1)
         self.link.row = primary_row(location=6000)
         self.link.release()
         self.assertEqual(self.successResultOf(first).status.location, 6000)
+        self.clock.advance(0)
         for each in late:
             self.assertNoResult(each)
         self.assertEqual(len(self.link.statements), 2)
@@ -68,10 +75,18 @@ class SharingTests(StatusCase):
             self.assertEqual(self.successResultOf(each).status.location, 7000)
         self.assertEqual((self.source.statements, self.source.failures), (2, 0))
 
+    def test_those_who_ask_together_share_a_statement(self) -> None:
+        """Callers that arrive in one turn of the reactor cost one statement."""
+        asking = [self.source.current() for _ in range(5)]
+        self.clock.advance(0)
+        for each in asking:
+            self.assertEqual(self.successResultOf(each).status.state, "running")
+        self.assertEqual(self.source.statements, 1)
+
     def test_view_is_as_old_as_the_answer(self) -> None:
         """The engine's view in a snapshot is taken when PostgreSQL has answered."""
         self.link.held = True
-        asking = self.source.current()
+        asking = self.asking()
         self.engine.view = make_node(leader=False)
         self.link.release()
         self.assertFalse(self.successResultOf(asking).node.leader)
@@ -79,10 +94,11 @@ class SharingTests(StatusCase):
     def test_client_that_leaves(self) -> None:
         """Cancelling one caller disturbs no other."""
         self.link.held = True
-        gone, stays = self.source.current(), self.source.current()
+        gone, stays = self.asking(), self.asking()
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         self.link.release()
+        self.clock.advance(0)
         self.link.release()
         self.assertEqual(self.successResultOf(stays).status.state, "running")
 
@@ -129,7 +145,7 @@ class FailureTests(StatusCase):
     def test_state_after_the_error_counts(self) -> None:
         """A server that was stopped meanwhile is not unknown."""
         self.link.held = True
-        asking = self.source.current()
+        asking = self.asking()
         self.engine.view = make_node(state="stopped", role="demoted")
         self.link.waiting[0].errback(PostgresError("gone"))
         self.assertEqual(self.successResultOf(asking).status, Status("stopped", "demoted"))
@@ -311,7 +327,7 @@ class TimelineTests(StatusCase):
     def test_too_slow(self) -> None:
         """A timeline that takes too long costs only itself, too."""
         self.engine.outcomes["replica_timeline"] = Deferred()
-        asking = self.source.current()
+        asking = self.asking()
         self.clock.advance(1.0)
         status = self.successResultOf(asking).status
         self.assertEqual((status.state, status.timeline), ("running", None))

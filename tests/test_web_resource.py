@@ -226,6 +226,7 @@ class DisconnectTests(ApiCase):
         gone, stays = self.api.begin("GET", "/primary"), self.api.begin("GET", "/primary")
         gone.vanish()
         self.link.release()
+        self.api.clock.advance(0)
         self.link.release()
         self.assertEqual(Reply.parse(stays.received()).code, 200)
 

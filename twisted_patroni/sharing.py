@@ -59,13 +59,19 @@ class SharedNext(Generic[T]):
     :param run: begins one run and returns its outcome. It may answer at once, and it may fail:
         the failure reaches the callers of that run and does not stop the next.
     :param patience: how long callers wait, if not for ever.
+    :param gather: called when a run is wanted; the run begins when its outcome is there, and is
+        shared by all who arrive meanwhile. By default a run begins at once.
     """
 
     def __init__(
-        self, run: Callable[[], Awaitable[T]], patience: Patience[T] | None = None
+        self,
+        run: Callable[[], Awaitable[T]],
+        patience: Patience[T] | None = None,
+        gather: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._run = run
         self._patience = patience
+        self._gather = gather
         self._running = False
         self._next: _Round[T] = _Round()
 
@@ -94,6 +100,10 @@ class SharedNext(Generic[T]):
         """Run as long as somebody waits. Never fails: the failures belong to the callers."""
         self._running = True
         while self._next.callers:
+            if self._gather is not None:
+                await self._gather()
+                if not self._next.callers:
+                    continue
             current, self._next = self._next, _Round()
             outcome: T | Failure
             try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_patroni.engine.interface import (
@@ -133,7 +134,12 @@ class StatusSource:
     _shared: SharedNext[Snapshot] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._shared = SharedNext(self._take, Patience(self.clock, DEADLINE, self._silent))
+        # A statement costs as much as several answers: who asks in the same turn shares it.
+        self._shared = SharedNext(
+            self._take,
+            Patience(self.clock, DEADLINE, self._silent),
+            lambda: deferLater(self.clock, 0),
+        )
 
     def current(self) -> Deferred[Snapshot]:
         """Return a snapshot that is not older than the call."""
