@@ -18,6 +18,45 @@ if TYPE_CHECKING:
     from twisted_patroni.web.site import ApiRequest
 
 
+class HalfClosedTests(ChannelTestCase):
+    """A client may say that it will send no more, as ``nc -N`` does."""
+
+    def ask(self) -> Client:
+        """Send a request that waits for its answer, and no more."""
+        self.root.hold = True
+        client = self.client()
+        client.send(GET)
+        client.say_no_more()
+        return client
+
+    def test_answer(self) -> None:
+        """It gets an answer that does not take long."""
+        client = self.ask()
+        self.pass_time(2)
+        self.root.held.pop().answer(text_answer(200, "here"))
+        self.assertTrue(client.received().endswith(b"\r\n\r\nhere"))
+        self.clock.advance(0)
+        self.assertTrue(client.closed)
+
+    def test_long_answer(self) -> None:
+        """Nothing is done for long for one who may have left."""
+        client = self.ask()
+        gone = self.root.held[0].notifyFinish()
+        self.pass_time(5)
+        self.failureResultOf(gone)
+        self.assertTrue(client.closed)
+        self.assertEqual(self.site.connections, 0)
+
+    def test_without_request(self) -> None:
+        """Without a complete request the connection is closed, too."""
+        for data in (b"", GET[:9], GET):
+            client = self.client()
+            client.send(data)
+            client.say_no_more()
+            self.clock.advance(0)
+            self.assertTrue(client.closed, data)
+
+
 class FairnessTests(ChannelTestCase):
     """Pipelining clients get answers in turns, and no more than they read."""
 

@@ -145,6 +145,10 @@ class Client:
         """Close the connection from the client's side."""
         self.pipe.lost(ConnectionLost())
 
+    def say_no_more(self) -> None:
+        """Close the client's direction only."""
+        self.protocol.readConnectionLost()
+
     @property
     def closed(self) -> bool:
         """Whether the connection is gone."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
+    IHalfCloseableProtocol,
     IHandshakeListener,
 )
 from twisted.internet.protocol import connectionDone
@@ -64,7 +65,7 @@ _LENGTH_DIGITS = 18
 _MEMBER = b"Patroni/"
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class ApiChannel(HTTPChannel):
     """A connection that no client can keep longer, or make larger, than the limits say.
 
@@ -127,7 +128,7 @@ class ApiChannel(HTTPChannel):
         """End the phase whose deadline has passed."""
         phase = self.phase
         self.site.timeouts[phase.value] += 1
-        if phase is Phase.CLOSE or (phase is Phase.LINGER and self.isSecure()):
+        if phase in (Phase.CLOSE, Phase.ANSWER) or (phase is Phase.LINGER and self.isSecure()):
             self.abort()
         elif phase in (Phase.HEAD, Phase.BODY) and not self._waitingForTransport:
             self._refuse(error_page(408, close=True))
@@ -162,6 +163,22 @@ class ApiChannel(HTTPChannel):
     def handshakeCompleted(self) -> None:
         """Wait for the first byte of HTTP, now that TLS is up."""
         self.enter(Phase.FIRST_BYTE)
+
+    def readConnectionLost(self) -> None:
+        """Expect no more of a client that has closed its direction, as ``nc -N`` does.
+
+        One that has left altogether looks the same, so only a short answer is still made.
+        """
+        if self.phase is Phase.ANSWER:
+            self.persistent = False
+            self.deadline = self.site.reactor.seconds() + self.site.limits.half_closed
+        elif self.phase is Phase.UPGRADED:
+            self.transport.loseConnection()
+        else:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: it was us who closed our direction."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection and tell the request in flight."""

@@ -48,6 +48,7 @@ class Limits:
     :param head: from the first byte of a request to the end of its head.
     :param body: from the end of the head to the end of the body.
     :param idle: from the end of an answer to the first byte of the next request.
+    :param half_closed: for an answer, once the client has said that it will send no more.
     :param linger: how long the rest of a refused request is read and dropped.
     :param close: from the close to the moment when the client has taken all that was sent.
     :param line_bytes: length of a request line (else 414) and of a header line (else 431).
@@ -65,6 +66,7 @@ class Limits:
     head: float = 10.0
     body: float = 30.0
     idle: float = 60.0
+    half_closed: float = 3.0
     linger: float = 2.0
     close: float = 10.0
     line_bytes: int = 8 * 1024
