@@ -89,7 +89,7 @@ class RestApi:
         self._link = self.make_link(self.reactor, self.engine.conninfo)
         self._status = StatusSource(self.engine, self._link, self.reactor)
         self._gatekeeper = Gatekeeper(
-            AddressBook(self.reactor, self.lanes.local.call), lambda: self.engine.node().cluster
+            AddressBook(self.reactor, self.lanes.names.call), lambda: self.engine.node().cluster
         )
         responder = Responder(self._gatekeeper.refusal)
         self.endpoints = endpoints_of(self._handlers())

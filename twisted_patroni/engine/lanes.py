@@ -122,6 +122,7 @@ class Lanes:
     :param write: short writes to the DCS.
     :param long: restarts and reinitialisations.
     :param probe: HTTP requests to members.
+    :param names: DNS, which may take its time and must not hold up what is local.
     """
 
     local: Lane
@@ -129,6 +130,7 @@ class Lanes:
     write: Lane
     long: Lane
     probe: Lane
+    names: Lane
 
     @classmethod
     def on(cls, reactor: IReactorFromThreads) -> Lanes:
@@ -142,8 +144,9 @@ class Lanes:
             write=Lane("write", reactor, LaneSize(2, 32, retry_after=2)),
             long=Lane("long", reactor, LaneSize(8, 24, retry_after=10)),
             probe=Lane("probe", reactor, LaneSize(8, 64, retry_after=2)),
+            names=Lane("names", reactor, LaneSize(2, 64)),
         )
 
     def each(self) -> tuple[Lane, ...]:
         """Return all lanes."""
-        return (self.local, self.read, self.write, self.long, self.probe)
+        return (self.local, self.read, self.write, self.long, self.probe, self.names)
