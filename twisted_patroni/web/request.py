@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from twisted_patroni.web.answers import Answer
     from twisted_patroni.web.channel import ApiChannel
+    from twisted_patroni.web.routing import Endpoint
     from twisted_patroni.web.site import ApiSite
 
 
@@ -48,6 +49,7 @@ class ApiRequest(Request):
     :ivar query: the parameters of the query.
     :ivar path_parameters: those parts of the path that the resource tree gives a name.
     :ivar client_host: the client's address, empty for a Unix socket.
+    :ivar endpoint: the endpoint found there, once somebody has looked for it.
     :ivar body_limit: how many bytes of body are accepted; whoever admits requests may change it.
     :ivar refusal: the answer that was decided at the end of the head, if any.
     :ivar abandon: called when the client leaves before it is answered.
@@ -59,6 +61,7 @@ class ApiRequest(Request):
     target_path: str = ""
     query: Mapping[str, str]
     path_parameters: dict[str, str]
+    endpoint: Endpoint | None = None
     content: Any
     client_host: str = ""
     body_limit: int = 0

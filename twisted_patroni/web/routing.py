@@ -249,9 +249,12 @@ class Place(Resource):
 
         :param request: the request, which the tree led here.
         """
+        if request.endpoint is not None:
+            return request.endpoint
         route = self.routes.get(request.method.decode("latin-1"))
         if route is None:
             return None
+        request.endpoint = route.endpoint
         if route.parameter is not None:
             components = [*(request.prepath or ()), *(request.postpath or ())]
             request.path_parameters[route.parameter] = b"/".join(components[route.depth :]).decode(
