@@ -84,7 +84,6 @@ class PatroniService(Service):
         self._exit_code = 0
         self._engine_gone = False
         self._stopped: Deferred[None] | None = None
-        self._former_hup: Any = None
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Join the application, and send its log where Patroni's goes.
@@ -105,7 +104,7 @@ class PatroniService(Service):
     def _run(self) -> None:
         for lane in self._lanes.each():
             lane.start()
-        self._former_hup = signal.signal(signal.SIGHUP, self._hup)
+        signal.signal(signal.SIGHUP, self._hup)
         for number in (signal.SIGTERM, signal.SIGINT):
             # The reactor's own handlers make twistd end by the signal; upstream exits with 0.
             signal.signal(number, self._terminate)
