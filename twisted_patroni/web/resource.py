@@ -137,7 +137,7 @@ class Responder:
         refusal = self.refusal(endpoint.access, request)
         if refusal is not None:
             return text_answer(refusal.code, refusal.sentence, refusal.headers)
-        if endpoint.body is not None:
+        if endpoint.body is not None and endpoint.body.limit is not None:
             request.body_limit = endpoint.body.limit
         return None
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     Render = Callable[["ApiRequest", "Endpoint | None"], int]
 
 _DECLARATIONS = "__endpoints__"
-DEFAULT_BODY_LIMIT = 5 * 1024 * 1024
 
 
 class RoutingError(ValueError):
@@ -61,11 +60,11 @@ class Body:
     """The JSON object that an endpoint takes.
 
     :param optional: a request without one is fine.
-    :param limit: its greatest length in bytes.
+    :param limit: its greatest length in bytes, ``None`` for the site's usual one.
     """
 
     optional: bool = False
-    limit: int = DEFAULT_BODY_LIMIT
+    limit: int | None = None
 
 
 @frozen
