@@ -8,7 +8,6 @@ import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
@@ -17,6 +16,7 @@ from twisted.web.http import datetimeToString
 from twisted.web.server import Site
 from twisted.web.server import version as twisted_version
 
+from twisted_patroni.settings import Limits
 from twisted_patroni.web.answers import error_page
 from twisted_patroni.web.channel import ApiChannel, Phase
 from twisted_patroni.web.request import ApiRequest
@@ -35,47 +35,6 @@ __all__ = ["ApiRequest", "ApiSite", "Limits"]
 # Users' `log.loggers` settings name upstream's logger, and the line is the one they know.
 _access_log = logging.getLogger("patroni.api")
 _SWEEP_INTERVAL = 1.0
-
-
-@frozen
-class Limits:
-    """What one client, and all of them together, may take.
-
-    Times are absolute, in seconds: what a client sends meanwhile does not extend them.
-
-    :param handshake: from the accept to the end of the TLS handshake.
-    :param first_byte: from there to the first byte of a request.
-    :param head: from the first byte of a request to the end of its head.
-    :param body: from the end of the head to the end of the body.
-    :param idle: from the end of an answer to the first byte of the next request.
-    :param half_closed: for an answer, once the client has said that it will send no more.
-    :param linger: how long the rest of a refused request is read and dropped.
-    :param close: from the close to the moment when the client has taken all that was sent.
-    :param line_bytes: length of a request line (else 414) and of a header line (else 431).
-    :param head_bytes: length of a head (else 431).
-    :param headers: number of headers (else 431).
-    :param body_bytes: length of a body (else 413).
-    :param linger_bytes: how much of a refused request is read and dropped.
-    :param connections: connections at a time; for a further one the oldest that waits for its
-        client is closed, or itself if there is none such.
-    :param burst: pipelined requests of one connection before the others have their turn.
-    """
-
-    handshake: float = 10.0
-    first_byte: float = 5.0
-    head: float = 10.0
-    body: float = 30.0
-    idle: float = 60.0
-    half_closed: float = 3.0
-    linger: float = 2.0
-    close: float = 10.0
-    line_bytes: int = 8 * 1024
-    head_bytes: int = 32 * 1024
-    headers: int = 100
-    body_bytes: int = 5 * 1024 * 1024
-    linger_bytes: int = 16 * 1024 * 1024
-    connections: int = 10000
-    burst: int = 8
 
 
 def affordable_connections(wanted: int, descriptors: int) -> int:

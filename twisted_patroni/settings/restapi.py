@@ -6,15 +6,17 @@ import base64
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
-from attrs import frozen
-from twisted.logger import Logger
+from attrs import field, frozen
 
-_log = Logger()
+from twisted_patroni.settings.doors import DoorSettings
+from twisted_patroni.settings.limits import Limits
+from twisted_patroni.settings.reading import Network, SettingsError
+from twisted_patroni.settings.rules import Rule
+from twisted_patroni.settings.tls import TlsSettings, VerifyClient
 
-Network = IPv4Network | IPv6Network
 _T = TypeVar("_T")
 
 #: Connections the kernel holds while the reactor is busy; the length that lost none when measured.
@@ -23,10 +25,6 @@ _TLS_KEYS = ("certfile", "keyfile", "keyfile_password", "cafile", "ciphers", "ve
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TRUE = frozenset({"true", "on", "yes", "1"})
 _FALSE = frozenset({"false", "off", "no", "0"})
-
-
-class SettingsError(ValueError):
-    """A setting is missing or wrong; the text is one line that names the key."""
 
 
 @frozen
@@ -58,6 +56,18 @@ class Settings:
     :param server_token: the ``Server`` header; ``None`` for the HTTP library's own.
     :param backlog: connections the kernel may hold before they are accepted.
     :param legacy_roles: say ``master`` where Patroni 4 says ``primary``.
+    :param tls: how the main listener speaks TLS; ``None`` for plain HTTP.
+    :param verify_client: what is asked of its clients.
+    :param https_extra_headers: sent, on TLS connections, besides those of ``extra_headers`` and in
+        the place of such of the same name.
+    :param certificate_watch: after how many seconds each to look whether the files of TLS have
+        changed; ``None`` to wait for a reload.
+    :param doors: further listeners.
+    :param rules: who may do what; ``None`` for the one check of Patroni.
+    :param protect_reads: GETs that are no health checks ask for an identity, too.
+    :param users: hashes of the passwords (Argon2id in PHC's format) by user, beside ``credentials``.
+    :param limits: what clients may take.
+    :param warnings: what the operator should know of these settings; one line each.
     """
 
     listen: HostPort
@@ -72,6 +82,16 @@ class Settings:
     server_token: str | None = None
     backlog: int = MINIMUM_BACKLOG
     legacy_roles: bool = False
+    tls: TlsSettings | None = None
+    verify_client: VerifyClient = VerifyClient.NONE
+    https_extra_headers: tuple[tuple[str, str], ...] = ()
+    certificate_watch: float | None = None
+    doors: tuple[DoorSettings, ...] = ()
+    rules: tuple[Rule, ...] | None = None
+    protect_reads: bool = False
+    users: Mapping[str, str] = field(factory=dict, repr=False)
+    limits: Limits = Limits()
+    warnings: tuple[str, ...] = ()
 
     @property
     def connection_string(self) -> str:
@@ -79,7 +99,8 @@ class Settings:
         host, _, port = self.connect_address.rpartition(":")
         host, port = (host, f":{port}") if host and port.isdigit() else (self.connect_address, "")
         host = host.strip("[]")
-        return f"http://{f'[{host}]' if ':' in host else host}{port}/patroni"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}/patroni"
 
     @property
     def open_to_network(self) -> bool:
@@ -227,10 +248,4 @@ def _server_token(value: object, version: str) -> str | None:
             f"restapi.server_tokens: expected Original, Minimal or ProductOnly, but got {value!r}"
         )
     tokens = {"original": None, "productonly": "Patroni", "minimal": f"Patroni/{version}"}
-    if value.lower() not in tokens:
-        _log.warn(
-            "restapi.server_tokens: expected Original, Minimal or ProductOnly, but got {value!r};"
-            " the Server header stays as it is",
-            value=value,
-        )
     return tokens.get(value.lower())

@@ -1,0 +1,53 @@
+"""What clients may take: times, sizes and numbers, and ``restapi.limits`` that changes them."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Limits:
+    """What one client, and all of them together, may take.
+
+    Times are absolute, in seconds: what a client sends meanwhile does not extend them.
+
+    :param handshake: from the accept to the end of the TLS handshake.
+    :param first_byte: from there to the first byte of a request.
+    :param head: from the first byte of a request to the end of its head (else 408).
+    :param body: from the end of the head to the end of the body (else 408).
+    :param idle: from the end of an answer to the first byte of the next request.
+    :param half_closed: for an answer, once the client has said that it will send no more.
+    :param linger: how long the rest of a refused request is read and dropped.
+    :param close: from the close to the moment when the client has taken all that was sent.
+    :param line_bytes: length of a request line (else 414) and of a header line (else 431).
+    :param head_bytes: length of a head (else 431).
+    :param headers: number of headers (else 431).
+    :param body_bytes: length of a body (else 413).
+    :param linger_bytes: how much of a refused request is read and dropped.
+    :param connections: connections at a time; for a further one the oldest that waits for its
+        client is closed, or itself if there is none such.
+    :param connections_reserved: how many of these only loopback and the cluster's members get.
+    :param connections_per_address: connections of one client's address, loopback and the
+        cluster's members excepted; further ones are closed.
+    :param requests: requests being answered at a time (else 503), loopback and members excepted.
+    :param burst: pipelined requests of one connection before the others have their turn.
+    """
+
+    handshake: float = 5.0
+    first_byte: float = 5.0
+    head: float = 10.0
+    body: float = 30.0
+    idle: float = 60.0
+    half_closed: float = 3.0
+    linger: float = 2.0
+    close: float = 10.0
+    line_bytes: int = 8 * 1024
+    head_bytes: int = 32 * 1024
+    headers: int = 100
+    body_bytes: int = 5 * 1024 * 1024
+    linger_bytes: int = 16 * 1024 * 1024
+    connections: int = 10000
+    connections_reserved: int = 100
+    connections_per_address: int = 1000
+    requests: int = 1000
+    burst: int = 8
