@@ -26,6 +26,8 @@ from twisted_patroni.web.answers import ERROR_HTML
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twisted.python.failure import Failure
+
 
 @implementer(IListeningPort)
 class Port:
@@ -152,14 +154,27 @@ class ApiInMemory:
         self.clock.advance(NOW.timestamp())
         self.hub = Hub(self.clock, self.engine.look)
         self.engine.on_look = self.hub.publish
+        self.settings = Settings.of({"listen": "127.0.0.1:8008", **section}, VERSION)
         self.api = RestApi(
             self.clock,
             self.engine,
             self.hub,
             lanes or Lanes.on(self.clock),
-            Settings.of({"listen": "127.0.0.1:8008", **section}, VERSION),
+            self.settings,
             make_link=lambda reactor, conninfo: self.link,
         )
+        self.apply(self.settings)
+
+    def apply(self, settings: Settings) -> None:
+        """Let settings count, plain HTTP ones.
+
+        :param settings: the settings.
+        """
+        self.settings = settings
+        failures: list[Failure] = []
+        self.api.apply(settings, None).addErrback(failures.append)
+        for failure in failures:
+            failure.raiseException()
 
     def open(self) -> None:
         """Open the API as the engine does; without this it only answers what the test sends."""
@@ -191,7 +206,12 @@ class ApiInMemory:
             content = b""
         else:
             lines.append(f"Content-Length: {len(content)}")
-        connection = Client(self.api.site, self.clock, peer=IPv4Address("TCP", client, 50000))
+        connection = Client(
+            self.api.site,
+            self.clock,
+            peer=IPv4Address("TCP", client, 50000),
+            door=self.api.doors.main,
+        )
         connection.send("\r\n".join([*lines, "", ""]).encode("latin-1") + content)
         self.clock.advance(0)  # who asks in the same turn shares a statement
         return connection

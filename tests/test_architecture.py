@@ -24,9 +24,23 @@ ROOT = Path(twisted_patroni.__file__).parent
 #: except where :data:`APART` says otherwise. A name stands for the module and all below it.
 ROOMS = (
     ("engine.interface", "settings", "sharing", "postgres", "_pqlink", "_pqsocket", "_privileges"),
-    ("access", "addresses", "checks", "events", "listening", "metrics", "operations", "status"),
+    (
+        "access",
+        "addresses",
+        "audit",
+        "checks",
+        "events",
+        "fitness",
+        "listening",
+        "metrics",
+        "operations",
+        "passwords",
+        "slowing",
+        "status",
+        "tls",
+    ),
     ("web",),
-    ("engine.lanes", "restapi", "seat"),
+    ("engine.lanes", "doors", "renewal", "restapi", "seat"),
     ("engine", "service"),
     ("tap",),
     ("demo", "__main__"),
@@ -36,7 +50,7 @@ APART = {
     "engine": ("engine", "sharing"),
     "engine.lanes": ("engine.interface",),
     "demo": ("demo", "_privileges"),
-    "__main__": ("demo",),
+    "__main__": ("demo", "passwords"),
 }
 #: Who may name the parts of the engine that know upstream.
 HOSTS = ("engine", "service", "tap")

@@ -10,7 +10,8 @@ from zope.interface.verify import verifyClass
 from tests.wire_client import Client, Echo
 from twisted_patroni.web.answers import text_answer
 from twisted_patroni.web.channel import ApiChannel
-from twisted_patroni.web.site import ApiSite, Limits
+from twisted_patroni.settings import Limits
+from twisted_patroni.web.site import ApiSite
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\n"
@@ -292,7 +293,7 @@ class ProtocolErrorTests(ChannelTestCase):
             client = self.client()
             client.send(data)
             client.vanish()
-        self.assertEqual(self.site.connections, 0)
+        self.assertEqual(len(self.site.connections), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 

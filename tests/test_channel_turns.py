@@ -45,7 +45,7 @@ class HalfClosedTests(ChannelTestCase):
         self.pass_time(5)
         self.failureResultOf(gone)
         self.assertTrue(client.closed)
-        self.assertEqual(self.site.connections, 0)
+        self.assertEqual(len(self.site.connections), 0)
 
     def test_without_request(self) -> None:
         """Without a complete request the connection is closed, too."""
@@ -190,10 +190,10 @@ class UpgradeTests(ChannelTestCase):
         client.send(b"frame")
         self.pass_time(200)
         self.assertEqual(received, [b"frame"])
-        self.assertEqual((self.site.connections, self.site.in_flight), (1, 1))
+        self.assertEqual((len(self.site.connections), self.site.in_flight), (1, 0))
         client.vanish()
         self.assertEqual(len(ends), 1)
-        self.assertEqual(self.site.connections, 0)
+        self.assertEqual(len(self.site.connections), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_frames_with_the_request(self) -> None:

@@ -14,7 +14,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from tests.wire_client import Client, Echo
 from twisted_patroni.web.answers import Answer, bare_answer, error_page, text_answer
-from twisted_patroni.web.site import ApiRequest, ApiSite, Limits
+from twisted_patroni.settings import Limits
+from twisted_patroni.web.site import ApiRequest, ApiSite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ class AnswerTests(RequestTestCase):
     def test_bare_http_1_1(self) -> None:
         """A bare answer to HTTP/1.1 keeps the connection, and gets no extra headers."""
         self.root.reply = bare_answer(200)
-        self.site.extra_headers = (("X-Frame-Options", "DENY"),)
+        self.site.door.extra_headers = (("X-Frame-Options", "DENY"),)
         self.site.server_token = b"Patroni"
         client = self.client()
         for method in (b"OPTIONS", b"HEAD", b"GET"):
@@ -91,7 +92,7 @@ class AnswerTests(RequestTestCase):
         """The operator's headers are added to answers and pages, from the next request on."""
         client = self.client()
         self.assertNotIn(b"X-A", client.ask(b"GET / HTTP/1.1\r\n\r\n"))
-        self.site.extra_headers = (("X-A", "1\r\nX-B: 2"), ("Server", "mine"))
+        self.site.door.extra_headers = (("X-A", "1\r\nX-B: 2"), ("Server", "mine"))
         for reply in (
             client.ask(b"GET / HTTP/1.1\r\n\r\n"),
             client.ask(b"HEAD / HTTP/1.1\r\n\r\n"),
@@ -148,7 +149,7 @@ class AnswerTests(RequestTestCase):
     def test_stream(self) -> None:
         """A resource may write in parts; the headers of every answer are there."""
         self.root.hold = True
-        self.site.extra_headers = (("X-A", "1"),)
+        self.site.door.extra_headers = (("X-A", "1"),)
         client = self.client()
         client.send(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
         request = self.root.held.pop()

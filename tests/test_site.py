@@ -14,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.wire_client import Client, Echo
 from twisted_patroni.web.answers import text_answer
-from twisted_patroni.web.site import ApiSite, Limits, affordable_connections
+from twisted_patroni.settings import Limits
+from twisted_patroni.web.connections import affordable_connections
+from twisted_patroni.web.site import ApiSite
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -29,7 +31,7 @@ class ConnectionTests(SynchronousTestCase):
         """Make a site for three clients."""
         self.clock = Clock()
         self.root = Echo()
-        self.site = ApiSite(self.root, self.clock, Limits(connections=3))
+        self.site = ApiSite(self.root, self.clock, Limits(connections=3, connections_reserved=0))
 
     def test_limit(self) -> None:
         """One connection too many is closed at once; a free place is free again."""
@@ -38,11 +40,11 @@ class ConnectionTests(SynchronousTestCase):
         for client in clients:
             client.ask(GET)
         self.assertTrue(Client(self.site, self.clock).pipe.aborted)
-        self.assertEqual((self.site.connections, self.site.refused), (3, 1))
+        self.assertEqual((len(self.site.connections), self.site.connections.refused["total"]), (3, 1))
         clients[0].vanish()
         self.root.hold = False
         self.assertNotEqual(Client(self.site, self.clock).ask(GET), b"")
-        self.assertEqual((self.site.connections, self.site.accepted), (3, 4))
+        self.assertEqual((len(self.site.connections), self.site.connections.accepted), (3, 4))
 
     def test_room(self) -> None:
         """The connection that has waited longest for its client makes room for a new one."""
@@ -57,7 +59,7 @@ class ConnectionTests(SynchronousTestCase):
             self.assertTrue(each.pipe.aborted)
         self.clock.advance(0)
         self.assertFalse(busy.pipe.aborted)
-        self.assertEqual((self.site.connections, self.site.refused), (3, 2))
+        self.assertEqual((len(self.site.connections), self.site.connections.refused["total"]), (3, 2))
 
     def test_descriptors(self) -> None:
         """Whatever is configured, descriptors are left for other things."""
@@ -71,7 +73,7 @@ class ConnectionTests(SynchronousTestCase):
             self.assertEqual(affordable_connections(wanted, descriptors), affordable)
         soft = rlimit.getrlimit(rlimit.RLIMIT_NOFILE)[0]
         site = ApiSite(self.root, self.clock, Limits(connections=10**9))
-        self.assertEqual(site.connection_limit, affordable_connections(10**9, soft))
+        self.assertEqual(site.connections.limit, affordable_connections(10**9, soft))
 
     def test_in_flight(self) -> None:
         """Requests that wait for their answers are in flight."""
@@ -253,8 +255,8 @@ class SocketTests(TestCase):
         self.site.on_answered = lambda *_: answered.callback(None)
         idle.transport.write(GET)
         await answered
-        self.assertEqual(self.site.connections, 2)
+        self.assertEqual(len(self.site.connections), 2)
         await self.site.shut(10)
-        self.assertEqual(self.site.connections, 0)
+        self.assertEqual(len(self.site.connections), 0)
         self.assertEqual(await silent.lost, b"")
         self.assertTrue((await idle.lost).startswith(b"HTTP/1.1 200 OK\r\n"))

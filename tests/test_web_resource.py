@@ -218,7 +218,7 @@ class DisconnectTests(ApiCase):
             self.assertEqual((connection.received(), cancelled), (b"", []))
             connection.vanish()
             self.assertEqual(cancelled, [pending], target)
-            self.assertEqual(self.api.api.site.connections, 0)
+            self.assertEqual(len(self.api.api.site.connections), 0)
 
     def test_others_are_not_disturbed(self) -> None:
         """Who shares the work with one who leaves is answered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -14,6 +14,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import directlyProvides, implementer, providedBy
 
 from twisted_patroni.web.answers import Answer, json_answer
+from twisted_patroni.web.entrance import Door, Entrance
 
 if TYPE_CHECKING:
     from twisted.internet.task import Clock
@@ -94,6 +95,7 @@ class Client:
     :param clock: its clock.
     :param peer: the client's address.
     :param secure: look like a TLS transport.
+    :param door: the way it comes, if it is not the site's own.
     """
 
     def __init__(
@@ -103,13 +105,15 @@ class Client:
         *,
         peer: IAddress | None = None,
         secure: bool = False,
+        door: Door | None = None,
     ) -> None:
         address = peer or IPv4Address("TCP", "192.0.2.7", 5000)
         self.clock = clock
         self.pipe = Pipe(clock, address)
         if secure:
             directlyProvides(self.pipe, ISSLTransport, providedBy(self.pipe))
-        self.protocol = self.pipe.protocol = site.buildProtocol(address)
+        self.protocol: Any = Entrance(site, door or site.door).buildProtocol(address)
+        self.pipe.protocol = self.protocol
         self.protocol.makeConnection(self.pipe)
 
     def send(self, data: bytes) -> None:

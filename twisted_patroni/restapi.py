@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
-from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.server import version as library_version
 
 from twisted_patroni.addresses import AddressBook
+from twisted_patroni.doors import Doors
 from twisted_patroni.metrics import ApiMetrics
 from twisted_patroni.operations import Operations
 from twisted_patroni.postgres import PostgresLink
+from twisted_patroni.renewal import Renewal
 from twisted_patroni.status import DEADLINE, Link, StatusSource
 from twisted_patroni.web.cluster import ClusterPages
 from twisted_patroni.web.config import Configuration
@@ -26,17 +26,17 @@ from twisted_patroni.web.monitoring import Monitoring
 from twisted_patroni.web.operations import OperationPages
 from twisted_patroni.web.resource import Responder
 from twisted_patroni.web.routing import Endpoint, build_tree, endpoints_of
-from twisted_patroni.web.site import ApiSite, Limits
+from twisted_patroni.web.site import ApiSite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from twisted.internet.interfaces import IListeningPort
+    from socket import socket
 
     from twisted_patroni.engine.interface import Engine, Look
     from twisted_patroni.engine.lanes import Lanes
     from twisted_patroni.events import Hub
     from twisted_patroni.settings import Settings
+    from twisted_patroni.tls import TlsMaterial
 
 
 _log = Logger()
@@ -62,9 +62,10 @@ class RestApi:
     :param engine: what the API shows and changes.
     :param hub: tells what the DCS shows.
     :param lanes: where blocking calls run; shown in the metrics.
-    :param settings: the validated ``restapi`` section.
-    :param limits: what clients may take.
+    :param settings: the validated ``restapi`` section; :meth:`apply` makes it count.
     :param make_link: builds the connection to the local PostgreSQL.
+    :ivar doors: the listeners.
+    :ivar material: the certificate in use, and what belongs to it; ``None`` without TLS.
     """
 
     reactor: Any
@@ -72,15 +73,16 @@ class RestApi:
     hub: Hub
     lanes: Lanes
     settings: Settings
-    limits: Limits = field(factory=Limits)
     make_link: Callable[[Any, Callable[[], Mapping[str, Any]]], Link] = local_link
     site: ApiSite = field(init=False)
+    doors: Doors = field(init=False)
+    material: TlsMaterial | None = field(default=None, init=False)
     endpoints: list[Endpoint] = field(init=False)
     metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
     _link: Link = field(init=False)
     _status: StatusSource = field(init=False)
     _gatekeeper: Gatekeeper = field(init=False)
-    _port: IListeningPort | None = field(default=None, init=False)
+    _renewal: Renewal = field(init=False)
     _closing: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
     _waiting: list[Deferred[None]] = field(factory=list, init=False)
@@ -96,14 +98,15 @@ class RestApi:
         self.site = ApiSite(
             build_tree(self.endpoints, responder.render),
             self.reactor,
-            self.limits,
+            self.settings.limits,
             responder.admit,
         )
         self.site.on_answered = lambda request, code, seconds: self.metrics.answered(
             request.method, code, seconds
         )
+        self.doors = Doors(self.reactor, self.site)
+        self._renewal = Renewal(self.reactor, self.lanes.local.call, self.apply)
         self._show_gauges()
-        self._apply(self.settings)
 
     def _handlers(self) -> tuple[object, ...]:
         def now() -> datetime:
@@ -124,30 +127,18 @@ class RestApi:
             OperationPages(self.engine, operations),
         )
 
-    def adopt(self, listener: socket) -> None:
-        """Begin to answer on a listening socket; an earlier one is closed after that.
-
-        :param listener: the socket, which the API closes.
-        """
-        earlier, self._port = self._port, None
-        with listener:
-            self._port = self.reactor.adoptStreamPort(listener.fileno(), listener.family, self.site)
-        if earlier is not None:
-            maybeDeferred(earlier.stopListening).addErrback(
-                lambda failure: _log.failure("Closing the former listener failed", failure)
-            )
-
     def open(self, listener: socket) -> None:
-        """Begin to answer.
+        """Begin to answer, at the further listeners as well.
 
-        :param listener: where.
+        :param listener: the main one.
         """
         if self._closing:
             listener.close()
             return
         self.hub.listen(self._looked)
         self._gatekeeper.addresses.start()
-        self.adopt(listener)
+        self.doors.adopt(listener)
+        self.doors.answer()
 
     def close(self) -> Deferred[None]:
         """Stop listening at once, and after a short grace leave no connection.
@@ -161,9 +152,8 @@ class RestApi:
                 self._end(None)
             return waiting
         self._closing = True
-        port, self._port = self._port, None
-        stopped = succeed(None) if port is None else maybeDeferred(port.stopListening)
-        stopped.addErrback(lambda failure: _log.failure("Closing the listener failed", failure))
+        self._renewal.stop()
+        self.doors.close()
         self.site.shut(GRACE).addBoth(self._end)
         return waiting
 
@@ -177,34 +167,60 @@ class RestApi:
         for each in waiting:
             each.callback(None)
 
-    def listener(self) -> socket | None:
-        """Return a copy of the socket listened on, which the caller closes soon."""
-        port: Any = self._port  # the reactor's own, which are descriptors as well
-        return None if port is None else socket(fileno=os.dup(port.fileno()))
-
-    def apply(self, settings: Settings, listener: socket | None) -> None:
-        """Let changed settings count for every request from now on.
+    def apply(
+        self,
+        settings: Settings,
+        material: TlsMaterial | None,
+        listener: socket | None = None,
+    ) -> Deferred[None]:
+        """Let settings count for every connection and request from now on.
 
         :param settings: the settings.
-        :param listener: the socket to listen on, if that changed.
+        :param material: the certificate and what belongs to it, ``None`` without TLS.
+        :param listener: the main socket to listen on, if that changed.
+        :return: fires when they do; fails with :class:`~twisted_patroni.settings.SettingsError` if
+            a further listener cannot be opened, and then nothing has changed.
         """
-        if listener is not None and self._closing:
-            listener.close()
-        elif listener is not None:
-            self.adopt(listener)
-        self._apply(settings)
+        return Deferred.fromCoroutine(self._apply(settings, material, listener))
 
-    def _apply(self, settings: Settings) -> None:
-        self.settings = settings
-        self.site.extra_headers = settings.extra_headers
+    async def _apply(
+        self, settings: Settings, material: TlsMaterial | None, listener: socket | None
+    ) -> None:
+        if self._closing:
+            if listener is not None:
+                listener.close()
+            return
+        await self.doors.apply(settings, {} if material is None else material.contexts)
+        if listener is not None:
+            self.doors.adopt(listener)
+        renewed = material is not None and (
+            self.material is None or self.material.digest != material.digest
+        )
+        if material is not None and renewed:
+            _log.info(
+                "The certificate with serial number {serial} is in use, valid until {end}",
+                serial=material.serial,
+                end=material.not_after,
+            )
+        self.settings, self.material = settings, material
+        self.site.apply(settings.limits)
         token = settings.server_token
         self.site.server_token = library_version if token is None else token.encode("latin-1")
         self._gatekeeper.apply(settings)
-        if settings.open_to_network:
+        self._renewal.watch(settings, material)
+        self._warn()
+
+    def _warn(self) -> None:
+        """Say in the log what the operator should know of the settings."""
+        now = datetime.fromtimestamp(self.reactor.seconds(), UTC)
+        about_tls = () if self.material is None else self.material.warnings(now)
+        for line in (*self.settings.warnings, *about_tls):
+            _log.warn("{line}", line=line)
+        if self.settings.open_to_network:
             _log.warn(
                 "SECURITY: anybody who reaches {listen} can restart, switch over, reinitialize and"
                 " reconfigure this cluster: set restapi.authentication or restapi.allowlist",
-                listen=settings.listen_text,
+                listen=self.settings.listen_text,
             )
 
     def _looked(self, look: Look) -> None:
@@ -213,9 +229,9 @@ class RestApi:
 
     def _show_gauges(self) -> None:
         site, status, gauge = self.site, self._status, self.metrics.gauge
-        gauge("patroni_api_connections", "Open connections.", lambda: site.connections)
+        gauge("patroni_api_connections", "Open connections.", lambda: len(site.connections))
         gauge("patroni_api_in_flight", "Requests being answered.", lambda: site.in_flight)
-        gauge("patroni_api_refused", "Connections refused so far.", lambda: site.refused)
+        gauge("patroni_api_refused", "Connections refused so far.", lambda: site.connections.refused.total())
         gauge("patroni_api_timeouts", "Clients too slow so far.", lambda: site.timeouts.total())
         errors = site.protocol_errors
         gauge("patroni_api_protocol_errors", "Unreadable requests so far.", lambda: errors.total())

@@ -7,7 +7,7 @@ for nothing that clients do may hold the engine up.
 from __future__ import annotations
 
 import queue
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -15,7 +15,9 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_patroni import tls
 from twisted_patroni.listening import open_listener
+from twisted_patroni.renewal import load
 from twisted_patroni.restapi import GRACE
 from twisted_patroni.settings import Settings, SettingsError
 
@@ -52,9 +54,11 @@ class ApiSeat:
 
     def __attrs_post_init__(self) -> None:
         self._settings = Settings.of(self.section, self.version)
+        material = load(self._settings)
         self._listener = open_listener(self._settings)
         try:
             self._api = self._hop(self.make_api, self._settings)
+            self._hop(self._api.apply, self._settings, material)
         except BaseException:
             self._listener.close()
             raise
@@ -82,11 +86,16 @@ class ApiSeat:
         :param config: the section.
         """
         self._reload_failed = True
+        listener: socket | None = None
         try:
             settings = Settings.of(config, self.version)
-            moved = settings.listen != self._settings.listen
-            self._hop(self._api.apply, settings, self._open(settings) if moved else None)
+            material = load(settings)
+            if settings.listen != self._settings.listen:
+                listener = self._open(settings)
+            self._hop(self._api.apply, settings, material, listener)
         except (SettingsError, OSError) as error:
+            if listener is not None:
+                listener.close()
             reason = getattr(error, "strerror", None) or error
             _log.error("The restapi section is not reloaded: {reason}", reason=reason)
         else:
@@ -94,13 +103,21 @@ class ApiSeat:
             self._reload_failed = False
 
     def _open(self, settings: Settings) -> socket:
-        former: socket | None = self._hop(self._api.listener)
+        former: socket | None = self._hop(self._api.doors.listener)
         with nullcontext() if former is None else former:
             return open_listener(settings, former)
 
     def reload_local_certificate(self) -> bool:
-        """Tell whether SIGHUP must apply an unchanged section, for the last time that failed."""
-        return self._reload_failed
+        """Tell whether SIGHUP must apply an unchanged section.
+
+        It must if a file of TLS has changed, or if the last time failed.
+        """
+        if self._settings.tls is None or self._reload_failed:
+            return self._reload_failed
+        with suppress(SettingsError):
+            material = self._api.material
+            return material is None or material.digest != tls.digest(self._settings.tls)
+        return True
 
     def _hop(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function in the reactor's thread and wait for its result, but not for ever."""

@@ -46,13 +46,18 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    from twisted_patroni import renewal
+    from twisted_patroni.doors import parse_endpoint
     from twisted_patroni.engine.host import UnusableConfiguration, load
     from twisted_patroni.service import PatroniService, leave_process
     from twisted_patroni.settings import Settings, SettingsError
 
     try:
         loaded = load(options["config"])
-        Settings.of(loaded.restapi)
+        settings = Settings.of(loaded.restapi)
+        renewal.load(settings)
+        for each in settings.doors:
+            parse_endpoint(reactor, each)
     except (UnusableConfiguration, SettingsError) as error:
         raise SystemExit(f"patroni: {error}") from error
 

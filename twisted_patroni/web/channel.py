@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
+from twisted_patroni.tls import client_certificate, handshake_failure
 from twisted_patroni.web.answers import error_page
 from twisted_patroni.web.request import BodyRefused
 from twisted_patroni.web.wire import (
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
     from twisted.python.failure import Failure
 
+    from twisted_patroni.tls import ClientCertificate
     from twisted_patroni.web.answers import Answer
+    from twisted_patroni.web.entrance import Door
     from twisted_patroni.web.request import ApiRequest
     from twisted_patroni.web.site import ApiSite
 
@@ -73,6 +76,9 @@ class ApiChannel(HTTPChannel):
 
     :ivar deadline: when the present phase ends, on the site's clock.
     :ivar phase: what the connection is waiting for.
+    :ivar door: the way it came, with the rules that count for it.
+    :ivar came_from: the client's address at the accept; empty for a Unix socket and behind a proxy.
+    :ivar trusted: it comes from this machine or from a member of the cluster.
     """
 
     _log = Logger()
@@ -84,6 +90,13 @@ class ApiChannel(HTTPChannel):
     _networkProducer: Any
     phase = Phase.FIRST_BYTE
     deadline = math.inf
+    door: Door
+    came_from = ""
+    trusted = False
+    _handshaking = False
+    _in_flight = False
+    _certificate: ClientCertificate | None = None
+    _certificate_known = False
     _request_line = b""
     _discarded = 0
     _burst = 0
@@ -116,6 +129,26 @@ class ApiChannel(HTTPChannel):
             self._client_host = plain_host(getattr(self.getPeer(), "host", ""))
         return self._client_host
 
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """The certificate that the client has proved to be its own, if any."""
+        if not self._certificate_known:
+            self._certificate_known = True
+            if self.isSecure():
+                self._certificate = client_certificate(self.transport)
+        return self._certificate
+
+    def arrive(self, door: Door, host: str) -> None:
+        """Take note of the way the connection has come.
+
+        :param door: the listener's rules.
+        :param host: the address at its other end, empty for a Unix socket.
+        """
+        self.door = door
+        if door.proxies is None:
+            self.came_from = host
+            self.trusted = self.site.connections.trusts(host)
+
     # Phases and deadlines.
 
     def enter(self, phase: Phase) -> None:
@@ -130,6 +163,9 @@ class ApiChannel(HTTPChannel):
         """End the phase whose deadline has passed."""
         phase = self.phase
         self.site.timeouts[phase.value] += 1
+        if self._handshaking:
+            self._handshaking = False
+            self.site.handshake_failures["timeout"] += 1
         if phase in (Phase.CLOSE, Phase.ANSWER) or (phase is Phase.LINGER and self.isSecure()):
             self.abort()
         elif phase in (Phase.HEAD, Phase.BODY) and not self._waitingForTransport:
@@ -158,12 +194,15 @@ class ApiChannel(HTTPChannel):
         self.MAX_LENGTH = self.site.limits.line_bytes
         self.maxHeaders = self.site.limits.headers
         self.totalHeadersSize = self.site.limits.head_bytes
-        self.enter(Phase.HANDSHAKE if self.isSecure() else Phase.FIRST_BYTE)
+        self._handshaking = self.isSecure()
+        self.enter(Phase.HANDSHAKE if self._handshaking else Phase.FIRST_BYTE)
         self.site.joined(self)
         super().connectionMade()
 
     def handshakeCompleted(self) -> None:
         """Wait for the first byte of HTTP, now that TLS is up."""
+        self._handshaking = False
+        self.site.handshakes += 1
         self.enter(Phase.FIRST_BYTE)
 
     def readConnectionLost(self) -> None:
@@ -184,11 +223,14 @@ class ApiChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection and tell the request in flight."""
+        if self._handshaking:
+            self.site.handshake_failures[handshake_failure(reason)] += 1
         self._left()
         super().connectionLost(reason)
 
     def _left(self) -> None:
         self.phase = Phase.CLOSE
+        self._answered()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -288,7 +330,14 @@ class ApiChannel(HTTPChannel):
     def allContentReceived(self) -> None:
         """Hand the complete request over."""
         self.enter(Phase.ANSWER)
+        self._in_flight = True
+        self.site.in_flight += 1
         super().allContentReceived()
+
+    def _answered(self) -> None:
+        if self._in_flight:
+            self._in_flight = False
+            self.site.in_flight -= 1
 
     # Refusals.
 
@@ -317,7 +366,7 @@ class ApiChannel(HTTPChannel):
                 method=line.partition(b" ")[0],
                 close=True,
                 standard=self.site.standard_headers(),
-                extra=self.site.extra_lines,
+                extra=self.door.extra_lines,
             )
         )
         self._linger()
@@ -348,6 +397,7 @@ class ApiChannel(HTTPChannel):
             self.requests.remove(request)
             self._linger()
             return
+        self._answered()
         self._burst += 1
         pending = bool(self._buffer) or any(self._dataBuffer)
         if self.persistent:
@@ -385,6 +435,7 @@ class ApiChannel(HTTPChannel):
     def _protocolUpgradeForWebsockets(self, protocol: IProtocol) -> None:
         """Hand the connection over, but keep counting it."""
         super()._protocolUpgradeForWebsockets(protocol)
+        self._answered()
         self.enter(Phase.UPGRADED)
 
         def lost(reason: Failure = connectionDone) -> None:

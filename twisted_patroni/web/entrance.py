@@ -1,33 +1,131 @@
-"""The ways in: each listener with its rules, and the factory that lets connections through."""
+"""The ways in: each listener's rules, and the factory that lets connections through."""
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from attrs import define
+from attrs import define, field
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
 
 from twisted_patroni.settings import Serves, VerifyClient
+from twisted_patroni.web.wire import header_lines
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IProtocol
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
     from twisted_patroni.settings import Network
-    from twisted_patroni.tls import ServerTls
+    from twisted_patroni.web.answers import Headers
+    from twisted_patroni.web.site import ApiSite
 
 
+@implementer(IOpenSSLServerConnectionCreator)
 @define(eq=False)
 class Door:
-    """One listener and its rules, which may be replaced at any time; new connections mind them.
+    """One listener's rules, which may be replaced at any time: connections to come mind them.
 
     :param name: where it listens, in the operator's words.
     :param serves: what it answers.
+    :param context: what TLS connections begin with; ``None`` for plain HTTP.
     :param verify_client: what is asked of its clients.
-    :param tls: makes the server's side of TLS connections; ``None`` for plain HTTP.
     :param proxies: the networks of those who may tell a client's address; ``None`` if nobody tells.
-    :param extra_lines: header lines of all answers but bare ones, encoded.
+    :param extra_headers: headers added to all answers but bare ones.
     """
 
-    name: str = "main"
+    name: str = ""
     serves: Serves = Serves.ALL
+    context: SSL.Context | None = None
     verify_client: VerifyClient = VerifyClient.NONE
-    tls: ServerTls | None = None
     proxies: tuple[Network, ...] | None = None
-    extra_lines: bytes = b""
+    _extra_headers: Headers = ()
+    extra_lines: bytes = field(init=False, default=b"")
+
+    def __attrs_post_init__(self) -> None:
+        self.extra_headers = self._extra_headers
+
+    @property
+    def extra_headers(self) -> Headers:
+        """Headers added to all answers but bare ones."""
+        return self._extra_headers
+
+    @extra_headers.setter
+    def extra_headers(self, headers: Headers) -> None:
+        self._extra_headers = headers
+        self.extra_lines = header_lines(headers)
+
+    def is_proxy(self, host: str) -> bool:
+        """Tell whether an address may tell where its connections come from.
+
+        :param host: the address.
+        """
+        address = ip_address(host)
+        return any(address in network for network in self.proxies or ())
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Return the server's side of a new TLS connection.
+
+        :param protocol: what will drive it.
+        """
+        assert self.context is not None
+        return SSL.Connection(self.context, None)
+
+
+class _Turned(Protocol):
+    """A connection that is closed as soon as it is there."""
+
+    def connectionMade(self) -> None:
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+
+class _Within(Factory):
+    """Builds the channels of those who were let in."""
+
+    noisy = False
+
+    def __init__(self, site: ApiSite, door: Door) -> None:
+        self._site = site
+        self._door = door
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
+        return self._site.channel(self._door, addr)
+
+
+class Entrance(Factory):
+    """The factory of one listener: turns connections away before anything is spent on them.
+
+    :param site: where connections lead.
+    :param door: the listener's rules.
+    """
+
+    noisy = False
+
+    def __init__(self, site: ApiSite, door: Door) -> None:
+        self._site = site
+        self._door = door
+        self._plain = _Within(site, door)
+        self._tls = TLSMemoryBIOFactory(door, False, self._plain, clock=site.reactor)
+
+    def doStart(self) -> None:
+        """Count the listener."""
+        super().doStart()
+        self._site.doStart()
+
+    def doStop(self) -> None:
+        """Count the listener no more."""
+        super().doStop()
+        self._site.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
+        """Serve a connection, or close it.
+
+        :param addr: where it comes from.
+        """
+        if not self._site.admits(self._door, addr):
+            # Not None: a factory that wraps this one (PROXY protocol) would trip over it.
+            return _Turned()
+        return (self._tls if self._door.context else self._plain).buildProtocol(addr)

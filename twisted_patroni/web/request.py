@@ -52,6 +52,7 @@ class ApiRequest(Request):
     :ivar endpoint: the endpoint found there, once somebody has looked for it.
     :ivar body_limit: how many bytes of body are accepted; whoever admits requests may change it.
     :ivar refusal: the answer that was decided at the end of the head, if any.
+    :ivar user: who the client has proved to be by a password, once that was asked for.
     :ivar abandon: called when the client leaves before it is answered.
     :ivar started: when the request was complete, on the site's clock.
     """
@@ -66,6 +67,7 @@ class ApiRequest(Request):
     client_host: str = ""
     body_limit: int = 0
     refusal: Answer | None = None
+    user: str | None = None
     abandon: Callable[[], None] | None = None
     started: float = 0.0
     channel: ApiChannel
@@ -153,6 +155,8 @@ class ApiRequest(Request):
         super().connectionLost(reason)
         if self.abandon is not None:
             self.abandon()
+        if self.started and not self.startedWriting:
+            self.site.abandoned(self)
 
     def answer(self, answer: Answer) -> None:
         """Send the answer in one write and finish; without effect once the client has left.
@@ -178,7 +182,7 @@ class ApiRequest(Request):
                 method=self.method,
                 close=not channel.persistent,
                 standard=self.site.standard_headers(),
-                extra=self.site.extra_lines,
+                extra=channel.door.extra_lines,
             )
         )
         self.finish()
@@ -189,7 +193,7 @@ class ApiRequest(Request):
             headers = self.responseHeaders
             headers.setRawHeaders(b"Server", [self.site.server_token])
             headers.setRawHeaders(b"Date", [self.site.date()])
-            for name, value in self.site.extra_headers:
+            for name, value in self.channel.door.extra_headers:
                 headers.addRawHeader(name, value)
             if not self.channel.persistent:
                 headers.setRawHeaders(b"Connection", [b"close"])

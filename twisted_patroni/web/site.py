@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.http import datetimeToString
@@ -19,8 +17,10 @@ from twisted.web.server import version as twisted_version
 from twisted_patroni.settings import Limits
 from twisted_patroni.web.answers import error_page
 from twisted_patroni.web.channel import ApiChannel, Phase
+from twisted_patroni.web.connections import Connections
+from twisted_patroni.web.entrance import Door
 from twisted_patroni.web.request import ApiRequest
-from twisted_patroni.web.wire import header_lines
+from twisted_patroni.web.wire import plain_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.web.resource import IResource
 
-    from twisted_patroni.web.answers import Answer, Headers
+    from twisted_patroni.web.answers import Answer
 
 __all__ = ["ApiRequest", "ApiSite", "Limits"]
 
@@ -37,32 +37,18 @@ _access_log = logging.getLogger("patroni.api")
 _SWEEP_INTERVAL = 1.0
 
 
-def affordable_connections(wanted: int, descriptors: int) -> int:
-    """Return how many connections leave descriptors for PostgreSQL, the DCS and files.
-
-    :param wanted: the configured number.
-    :param descriptors: how many the process may have open, negative for no limit.
-    """
-    if descriptors < 0:
-        return wanted
-    return min(wanted, max(descriptors // 2, descriptors - 256))
-
-
-class _Turned(Protocol):
-    """A connection that is closed as soon as it is there."""
-
-    def connectionMade(self) -> None:
-        self.transport.abortConnection()  # type: ignore[union-attr]
-
-
 class ApiSite(Site):
     """The factory of all connections, whatever they arrive on.
 
     :ivar server_token: the value of the Server header; may be replaced at any time.
-    :ivar extra_headers: headers added to all answers but bare ones; may be replaced at any time.
+    :ivar door: the rules for connections that came through no other :class:`Entrance`.
+    :ivar connections: all connections.
     :ivar on_answered: called with request, status and seconds after each answer.
-    :ivar accepted: connections served so far.
-    :ivar refused: connections closed for there were too many, at the accept or to make room.
+    :ivar on_left: called with a request whose client left before it was answered, and seconds.
+    :ivar in_flight: how many requests are being answered.
+    :ivar overloads: how often a request was refused because too many were being answered.
+    :ivar handshakes: TLS handshakes done so far.
+    :ivar handshake_failures: those that failed, by reason.
     :ivar timeouts: how often each phase's deadline has passed.
     :ivar protocol_errors: how often a request ended, before its head did, with each status.
     """
@@ -89,40 +75,37 @@ class ApiSite(Site):
         super().__init__(
             root, ApiRequest, timeout=None, reactor=reactor, parsePOSTFormSubmission=False
         )
-        self.limits = limits
         self.admit = admit
-        self.allowance = {phase: getattr(limits, phase.value, math.inf) for phase in Phase}
-        self.connection_limit = affordable_connections(
-            limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        )
+        self.connections = Connections(limits)
+        self.apply(limits)
         self.server_token: bytes = twisted_version
-        self.extra_headers = ()
+        self.door = Door()
         self.on_answered: Callable[[ApiRequest, int, float], None] | None = None
-        self.accepted = 0
-        self.refused = 0
+        self.on_left: Callable[[ApiRequest, float], None] | None = None
+        self.in_flight = 0
+        self.overloads = 0
+        self.handshakes = 0
+        self.handshake_failures: Counter[str] = Counter()
         self.timeouts: Counter[str] = Counter()
         self.protocol_errors: Counter[int] = Counter()
-        # In the order of their accept.
-        self._channels: dict[ApiChannel, None] = {}
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
         self._second = -1
         self._date = b""
-        self._shut = False
+        self._closing = False
         self._waiting: list[Deferred[None]] = []
         self._aborting: IDelayedCall | None = None
 
+    def apply(self, limits: Limits) -> None:
+        """Let other limits count: for connections to come, and for phases that begin.
+
+        :param limits: the limits.
+        """
+        self.limits = limits
+        self.allowance = {phase: getattr(limits, phase.value, math.inf) for phase in Phase}
+        self.connections.apply(limits)
+
     # What every answer carries.
-
-    @property
-    def extra_headers(self) -> Headers:
-        """Headers added to all answers but bare ones."""
-        return self._extra_headers
-
-    @extra_headers.setter
-    def extra_headers(self, headers: Headers) -> None:
-        self._extra_headers = headers
-        self.extra_lines = header_lines(headers)
 
     def date(self) -> bytes:
         """Return the value of the Date header, made once a second."""
@@ -138,38 +121,44 @@ class ApiSite(Site):
 
     # Connections.
 
-    @property
-    def connections(self) -> int:
-        """How many connections there are."""
-        return len(self._channels)
+    def admits(self, door: Door, addr: IAddress | None) -> bool:
+        """Decide on a new connection, before anything is spent on it.
 
-    @property
-    def in_flight(self) -> int:
-        """How many requests are being answered, WebSockets included."""
-        busy = (Phase.ANSWER, Phase.UPGRADED)
-        return sum(channel.phase in busy for channel in self._channels)
+        :param door: the way it comes.
+        :param addr: where it comes from; a proxy, where the door knows proxies.
+        """
+        host = plain_host(getattr(addr, "host", ""))
+        if self._closing:
+            self.connections.refused["closing"] += 1
+            return False
+        if door.proxies is None:
+            return self.connections.admits(host)
+        if host and not door.is_proxy(host):
+            self.connections.refused["proxy"] += 1
+            return False
+        return self.connections.admits(None)
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Serve a connection, or close one if there are too many."""
-        full = len(self._channels) >= self.connection_limit
-        self.refused += self._shut or full
-        if self._shut or (full and not self._make_room()):
-            # Not None: a factory that wraps this one (TLS, PROXY protocol) would trip over it.
-            return _Turned()
-        return super().buildProtocol(addr)
+    def buildProtocol(self, addr: IAddress | None) -> ApiChannel:
+        """Serve a connection that came through no :class:`Entrance`.
 
-    def _make_room(self) -> bool:
-        """Close the oldest connection that waits for its client, so that idlers shut nobody out."""
-        for channel in self._channels:
-            if channel.dispensable:
-                channel.abort()
-                return True
-        return False
+        :param addr: where it comes from.
+        """
+        return self.channel(self.door, addr)
+
+    def channel(self, door: Door, addr: IAddress | None) -> ApiChannel:
+        """Serve a connection that was let in.
+
+        :param door: the way it came.
+        :param addr: where it comes from.
+        """
+        channel = super().buildProtocol(addr)
+        assert isinstance(channel, ApiChannel)
+        channel.arrive(door, plain_host(getattr(addr, "host", "")))
+        return channel
 
     def joined(self, channel: ApiChannel) -> None:
         """Take note of a new connection."""
-        self.accepted += 1
-        self._channels[channel] = None
+        self.connections.joined(channel)
         if not self._sweeper.running:
             self._sweeper.start(_SWEEP_INTERVAL, now=False).addErrback(
                 lambda failure: self._log.failure("the sweeper of connections failed", failure)
@@ -177,8 +166,8 @@ class ApiSite(Site):
 
     def left(self, channel: ApiChannel) -> None:
         """Take note of the end of a connection."""
-        self._channels.pop(channel, None)
-        if not self._channels:
+        self.connections.left(channel)
+        if not self.connections:
             self._rest()
             self._gone()
 
@@ -187,7 +176,7 @@ class ApiSite(Site):
 
     def stopFactory(self) -> None:
         """Leave no timer behind; connections that remain are still watched."""
-        if not self._channels:
+        if not self.connections:
             self._rest()
 
     def _rest(self) -> None:
@@ -196,10 +185,10 @@ class ApiSite(Site):
             self._sweeper.stop()
 
     def _sweep(self) -> None:
-        if not self._channels:
+        if not self.connections:
             self._sweeper.stop()
         now = self.reactor.seconds()
-        self._each(ApiChannel.overdue, [c for c in self._channels if c.deadline < now])
+        self._each(ApiChannel.overdue, [c for c in self.connections if c.deadline < now])
 
     def _each(self, end: Callable[[ApiChannel], None], channels: Iterable[ApiChannel]) -> None:
         # One connection that cannot be ended must not save the others.
@@ -216,6 +205,9 @@ class ApiSite(Site):
 
         :param request: the request.
         """
+        if self.in_flight >= self.limits.requests and not request.channel.trusted:
+            self.overloads += 1
+            return error_page(503, headers=(("Retry-After", "1"),))
         if self.admit is None:
             return None
         try:
@@ -244,6 +236,14 @@ class ApiSite(Site):
                 1000.0 * seconds,
             )
 
+    def abandoned(self, request: ApiRequest) -> None:
+        """Take note of a request whose client has left before it was answered.
+
+        :param request: the request.
+        """
+        if self.on_left is not None:
+            self.on_left(request, self.reactor.seconds() - request.started)
+
     # The end.
 
     def shut(self, grace: float) -> Deferred[None]:
@@ -253,18 +253,18 @@ class ApiSite(Site):
         :return: fires when no connection is left, and in any case once the grace is over and
             what was left has been aborted.
         """
-        self._shut = True
+        self._closing = True
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
-        self._each(ApiChannel.retire, list(self._channels))
-        if not self._channels:
+        self._each(ApiChannel.retire, list(self.connections))
+        if not self.connections:
             self._gone()
         elif self._aborting is None:
             self._aborting = self.reactor.callLater(grace, self._abort)
         return done
 
     def _abort(self) -> None:
-        self._each(ApiChannel.abort, list(self._channels))
+        self._each(ApiChannel.abort, list(self.connections))
         # Not when the last one is gone: nothing that a client does may delay the end. The losses
         # that the aborts cause are delivered before this call.
         self._aborting = self.reactor.callLater(0, self._gone)
