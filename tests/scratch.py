@@ -1,8 +1,9 @@
-"""A directory for one test, gone afterwards; trial's own stay in the working directory."""
+"""What a test may use alone: a directory, which is gone afterwards, and a free port."""
 
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,3 +21,10 @@ def scratch_directory(case: SynchronousTestCase) -> Path:
     path = Path(tempfile.mkdtemp(prefix="demo-")).resolve()
     case.addCleanup(shutil.rmtree, path, ignore_errors=True)
     return path
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

@@ -11,18 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.doubles import FakeEngine, FakeLink
 from tests.logs import logged_by
 from tests.memory_api import ApiCase, Reactor, Reply
+from tests.scratch import free_port
 from twisted_patroni.engine.lanes import Lanes
 from twisted_patroni.events import Hub
 from twisted_patroni.restapi import GRACE, RestApi
 from twisted_patroni.seat import ApiSeat
 from twisted_patroni.settings import Settings, SettingsError
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 class CloseTests(ApiCase):

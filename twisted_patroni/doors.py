@@ -36,12 +36,13 @@ def parse_endpoint(reactor: Any, settings: DoorSettings) -> IStreamServerEndpoin
     :raise SettingsError: if Twisted does not understand it.
     """
     try:
-        return serverFromString(reactor, settings.endpoint)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, settings.endpoint)
     except Exception as error:  # each kind of endpoint has its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SettingsError(
             f"restapi.endpoints: Twisted does not understand {settings.endpoint!r} ({reason})"
         ) from error
+    return endpoint
 
 
 @frozen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from OpenSSL import SSL
@@ -16,7 +16,7 @@ from twisted_patroni.settings import Serves, VerifyClient
 from twisted_patroni.web.wire import header_lines
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IProtocol
+    from twisted.internet.interfaces import IAddress
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
     from twisted_patroni.settings import Network
@@ -91,7 +91,7 @@ class _Within(Factory):
         self._site = site
         self._door = door
 
-    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         return self._site.channel(self._door, addr)
 
 
@@ -120,7 +120,7 @@ class Entrance(Factory):
         super().doStop()
         self._site.doStop()
 
-    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """Serve a connection, or close it.
 
         :param addr: where it comes from.

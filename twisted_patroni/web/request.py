@@ -67,7 +67,7 @@ class ApiRequest(Request):
     client_host: str = ""
     body_limit: int = 0
     refusal: Answer | None = None
-    user: str | None = None
+    user: str | None = None  # type: ignore[assignment]  # Twisted's is what was claimed
     abandon: Callable[[], None] | None = None
     started: float = 0.0
     channel: ApiChannel
@@ -152,11 +152,11 @@ class ApiRequest(Request):
 
     def connectionLost(self, reason: Failure) -> None:
         """Give up what is done for a client that has left."""
+        if self.started and not self.startedWriting:
+            self.site.abandoned(self)
         super().connectionLost(reason)
         if self.abandon is not None:
             self.abandon()
-        if self.started and not self.startedWriting:
-            self.site.abandoned(self)
 
     def answer(self, answer: Answer) -> None:
         """Send the answer in one write and finish; without effect once the client has left.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
@@ -138,7 +138,7 @@ class ApiSite(Site):
             return False
         return self.connections.admits(None)
 
-    def buildProtocol(self, addr: IAddress | None) -> ApiChannel:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """Serve a connection that came through no :class:`Entrance`.
 
         :param addr: where it comes from.
