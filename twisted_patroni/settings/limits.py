@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from attrs import frozen
+
+from twisted_patroni.settings.reading import SettingsError
+
+if TYPE_CHECKING:
+    from twisted_patroni.settings.reading import Section
+
+#: The least and the most that can be configured.
+_SECONDS = (0.1, 3600.0)
+_TIMES = ("handshake", "head", "body", "idle")
+_NUMBERS = {
+    "line_bytes": (1024, 64 * 1024),
+    "head_bytes": (1024, 1024 * 1024),
+    "headers": (16, 1000),
+    "body_bytes": (1024, 256 * 1024 * 1024),
+    "connections": (8, 1_000_000),
+    "connections_reserved": (0, 1_000_000),
+    "connections_per_address": (1, 1_000_000),
+    "requests": (1, 1_000_000),
+}
 
 
 @frozen
@@ -10,6 +31,8 @@ class Limits:
     """What one client, and all of them together, may take.
 
     Times are absolute, in seconds: what a client sends meanwhile does not extend them.
+    ``first_byte``, ``half_closed``, ``linger``, ``close``, ``linger_bytes`` and ``burst`` cannot be
+    configured: they follow from how HTTP and this server work, not from what a site needs.
 
     :param handshake: from the accept to the end of the TLS handshake.
     :param first_byte: from there to the first byte of a request.
@@ -51,3 +74,25 @@ class Limits:
     connections_per_address: int = 1000
     requests: int = 1000
     burst: int = 8
+
+
+def read_limits(section: Section) -> Limits:
+    """Read what clients may take.
+
+    :param section: ``restapi.limits``.
+    """
+    section.refuse_unknown((*_TIMES, *_NUMBERS))
+    values: dict[str, Any] = {key: section.seconds(key, *_SECONDS) for key in _TIMES}
+    values |= {key: section.integer(key, *_NUMBERS[key]) for key in _NUMBERS}
+    limits = Limits(**{key: value for key, value in values.items() if value is not None})
+    if limits.connections_reserved >= limits.connections:
+        raise SettingsError(
+            f"{section.name}.connections_reserved: expected less than connections"
+            f" ({limits.connections}), but got {limits.connections_reserved}"
+        )
+    if limits.head_bytes < limits.line_bytes:
+        raise SettingsError(
+            f"{section.name}.head_bytes: expected no less than line_bytes"
+            f" ({limits.line_bytes}), but got {limits.head_bytes}"
+        )
+    return limits

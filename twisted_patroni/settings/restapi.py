@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from ipaddress import ip_address, ip_network
-from typing import Any, TypeVar
+from ipaddress import ip_address
+from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from twisted_patroni.settings.doors import DoorSettings
-from twisted_patroni.settings.limits import Limits
-from twisted_patroni.settings.reading import Network, SettingsError
-from twisted_patroni.settings.rules import Rule
-from twisted_patroni.settings.tls import TlsSettings, VerifyClient
-
-_T = TypeVar("_T")
+from twisted_patroni.settings.doors import DoorSettings, read_doors
+from twisted_patroni.settings.limits import Limits, read_limits
+from twisted_patroni.settings.reading import Network, Section, SettingsError, network
+from twisted_patroni.settings.rules import Rule, read_rules, read_users
+from twisted_patroni.settings.tls import TlsSettings, VerifyClient, read_tls, read_verify_client
 
 #: Connections the kernel holds while the reactor is busy; the length that lost none when measured.
 MINIMUM_BACKLOG = 1024
-_TLS_KEYS = ("certfile", "keyfile", "keyfile_password", "cafile", "ciphers", "verify_client")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TRUE = frozenset({"true", "on", "yes", "1"})
-_FALSE = frozenset({"false", "off", "no", "0"})
+#: The shortest and longest pause, in seconds, between two looks at the files of TLS.
+_WATCH = (1.0, 86400.0)
 
 
 @frozen
@@ -65,7 +60,7 @@ class Settings:
     :param doors: further listeners.
     :param rules: who may do what; ``None`` for the one check of Patroni.
     :param protect_reads: GETs that are no health checks ask for an identity, too.
-    :param users: hashes of the passwords (Argon2id in PHC's format) by user, beside ``credentials``.
+    :param users: hashes of passwords (Argon2id in PHC's format) by user, beside ``credentials``.
     :param limits: what clients may take.
     :param warnings: what the operator should know of these settings; one line each.
     """
@@ -73,7 +68,7 @@ class Settings:
     listen: HostPort
     listen_text: str
     connect_address: str
-    credentials: bytes | None = None
+    credentials: bytes | None = field(default=None, repr=False)
     networks: tuple[Network, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     restricted: bool = False
@@ -90,8 +85,13 @@ class Settings:
     rules: tuple[Rule, ...] | None = None
     protect_reads: bool = False
     users: Mapping[str, str] = field(factory=dict, repr=False)
-    limits: Limits = Limits()
+    limits: Limits = field(factory=Limits)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the main listener's URLs."""
+        return "https" if self.tls else "http"
 
     @property
     def connection_string(self) -> str:
@@ -99,17 +99,37 @@ class Settings:
         host, _, port = self.connect_address.rpartition(":")
         host, port = (host, f":{port}") if host and port.isdigit() else (self.connect_address, "")
         host = host.strip("[]")
-        scheme = "https" if self.tls else "http"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}/patroni"
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}{port}/patroni"
 
     @property
     def open_to_network(self) -> bool:
-        """Whether anybody who reaches the port may use the unsafe endpoints."""
+        """Whether anybody who reaches the main port may use the unsafe endpoints."""
         loopback = self.listen.host == "localhost"
         with suppress(ValueError):  # a name, or every address
             loopback = loopback or ip_address(self.listen.host).is_loopback
-        guarded = self.credentials or self.restricted or self.include_members
-        return not guarded and not loopback
+        return not loopback and not self.guards(self.verify_client)
+
+    def guards(self, verify_client: VerifyClient) -> bool:
+        """Tell whether more is needed for the unsafe endpoints than to reach a listener.
+
+        :param verify_client: what the listener asks of its clients.
+        """
+        return bool(
+            self.credentials
+            or self.users
+            or self.rules is not None
+            or self.restricted
+            or self.include_members
+            or verify_client is not VerifyClient.NONE
+        )
+
+    def headers(self, tls: bool) -> tuple[tuple[str, str], ...]:
+        """Return the headers to send with every reply that is more than a status line.
+
+        :param tls: to a TLS connection.
+        """
+        further = self.https_extra_headers if tls else ()
+        return tuple({**dict(self.extra_headers), **dict(further)}.items())
 
     @classmethod
     def of(cls, section: Mapping[str, Any], version: str = "") -> Settings:
@@ -122,35 +142,38 @@ class Settings:
         """
         if not isinstance(section, Mapping) or section.get("listen") is None:
             raise SettingsError('Can not find "restapi.listen" config')
-        for key in _TLS_KEYS:
-            if section.get(key) and key != "verify_client":
-                raise SettingsError(
-                    f"restapi.{key}: TLS is not supported by this version; remove the TLS keys"
-                    " from the restapi section or run upstream's patroni"
-                )
+        restapi = Section("restapi", section)
         listen_text = str(section["listen"])
-        networks, hosts, restricted = _allowlist(section.get("allowlist"))
-        return cls(
+        networks, hosts, restricted = _allowlist(restapi)
+        user, credentials = _credentials(restapi)
+        tls = read_tls(restapi)
+        verify_client = read_verify_client(restapi) if tls else VerifyClient.NONE
+        users = read_users(restapi.section("users"), user)
+        settings = cls(
             listen=_listen(listen_text),
             listen_text=listen_text,
             connect_address=str(section.get("connect_address") or listen_text),
-            credentials=_credentials(section),
+            credentials=credentials,
             networks=networks,
             allowed_hosts=hosts,
             restricted=restricted,
-            include_members=_boolean(section, "allowlist_include_members"),
-            extra_headers=_headers(section.get("http_extra_headers"), "http_extra_headers"),
-            server_token=_server_token(section.get("server_tokens"), version),
-            backlog=max(MINIMUM_BACKLOG, _integer(section, "request_queue_size", 5, 0, 4096)),
-            legacy_roles=_boolean(section, "legacy_roles"),
+            include_members=restapi.boolean("allowlist_include_members"),
+            extra_headers=restapi.headers("http_extra_headers"),
+            server_token=_server_token(restapi, version),
+            backlog=max(MINIMUM_BACKLOG, restapi.integer("request_queue_size", 0, 4096) or 0),
+            legacy_roles=restapi.boolean("legacy_roles"),
+            tls=tls,
+            verify_client=verify_client,
+            https_extra_headers=restapi.headers("https_extra_headers"),
+            certificate_watch=restapi.seconds("certificate_watch", *_WATCH) if tls else None,
+            doors=read_doors(restapi, tls is not None, verify_client),
+            rules=read_rules(restapi, {*users, *([] if user is None else [user])}),
+            protect_reads=restapi.boolean("protect_reads"),
+            users=users,
+            limits=read_limits(restapi.section("limits")),
         )
-
-
-def _checked(key: str, expected: str, value: object, convert: Callable[[], _T]) -> _T:
-    try:
-        return convert()
-    except (TypeError, ValueError, KeyError) as error:
-        raise SettingsError(f"restapi.{key}: expected {expected}, but got {value!r}") from error
+        _check_together(settings, restapi)
+        return evolve(settings, warnings=tuple(restapi.warnings))
 
 
 def _listen(text: str) -> HostPort:
@@ -163,28 +186,30 @@ def _listen(text: str) -> HostPort:
     return HostPort("" if host == "*" else host, int(port))
 
 
-def _credentials(section: Mapping[str, Any]) -> bytes | None:
-    auth = section.get("auth")
-    if not auth and "authentication" in section:
-        authentication = section["authentication"]
-        auth = _checked(
-            "authentication",
-            "a username and a password",
-            "something else",
-            lambda: f"{authentication['username']}:{authentication['password']}",
-        )
+def _credentials(restapi: Section) -> tuple[str | None, bytes | None]:
+    """Return the user of the one password that Patroni knows, and both as they are compared."""
+    auth = restapi.values.get("auth")
+    if not auth and "authentication" in restapi.values:
+        authentication = restapi.values["authentication"]
+        try:
+            auth = f"{authentication['username']}:{authentication['password']}"
+        except (KeyError, TypeError) as error:
+            raise SettingsError(
+                "restapi.authentication: expected a username and a password, but got something else"
+            ) from error
     if not auth:
-        return None
+        return None, None
     if not isinstance(auth, str):
         raise SettingsError('restapi.auth: expected "username:password"')
-    return base64.b64encode(auth.encode("utf-8"))
+    return auth.partition(":")[0], base64.b64encode(auth.encode("utf-8"))
 
 
-def _allowlist(value: object) -> tuple[tuple[Network, ...], tuple[str, ...], bool]:
+def _allowlist(restapi: Section) -> tuple[tuple[Network, ...], tuple[str, ...], bool]:
+    value = restapi.values.get("allowlist")
     if value is None:
         return (), (), False
     if not isinstance(value, list):
-        raise SettingsError(f"restapi.allowlist: expected a list, but got {value!r}")
+        raise restapi.wrong("allowlist", "a list")
     networks: list[Network] = []
     hosts: list[str] = []
     for entry in value:
@@ -193,7 +218,7 @@ def _allowlist(value: object) -> tuple[tuple[Network, ...], tuple[str, ...], boo
                 f"restapi.allowlist: expected a network, address or host name, but got {entry!r}"
             )
         try:
-            networks.append(ip_network(entry.strip(), strict=False))
+            networks.append(network(entry))
         except ValueError as error:
             if "/" in entry:
                 raise SettingsError(
@@ -203,49 +228,35 @@ def _allowlist(value: object) -> tuple[tuple[Network, ...], tuple[str, ...], boo
     return tuple(networks), tuple(hosts), bool(value)
 
 
-def _boolean(section: Mapping[str, Any], key: str) -> bool:
-    value = section.get(key)
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    word = str(value).lower()
-    if word in _TRUE | _FALSE:
-        return word in _TRUE
-    raise SettingsError(f"restapi.{key}: expected true or false, but got {value!r}")
-
-
-def _integer(section: Mapping[str, Any], key: str, default: int, low: int, high: int) -> int:
-    value = section.get(key)
-    if value is None:
-        return default
-    number = _checked(key, "a whole number", value, lambda: int(str(value)))
-    if not low <= number <= high:
-        raise SettingsError(f"restapi.{key}: expected {low} to {high}, but got {number}")
-    return number
-
-
-def _headers(value: object, key: str) -> tuple[tuple[str, str], ...]:
-    if not value:
-        return ()
-    if not isinstance(value, Mapping):
-        raise SettingsError(f"restapi.{key}: expected a mapping of header names to values")
-    headers = []
-    for name, content in value.items():
-        text = str(content)
-        if not _TOKEN.fullmatch(str(name)):
-            raise SettingsError(f"restapi.{key}: {name!r} is not a header name")
-        # A line break here would let a configuration value add headers, or a whole reply.
-        if any(character in text for character in "\r\n\0"):
-            raise SettingsError(f"restapi.{key}.{name}: a header value cannot hold a line break")
-        headers.append((str(name), text))
-    return tuple(headers)
-
-
-def _server_token(value: object, version: str) -> str | None:
-    if value is None:
+def _server_token(restapi: Section, version: str) -> str | None:
+    value = restapi.values.get("server_tokens")
+    if not restapi.has("server_tokens"):
         return None
+    expected = "Original, Minimal or ProductOnly"
     if not isinstance(value, str):
-        raise SettingsError(
-            f"restapi.server_tokens: expected Original, Minimal or ProductOnly, but got {value!r}"
-        )
+        raise restapi.wrong("server_tokens", expected)
     tokens = {"original": None, "productonly": "Patroni", "minimal": f"Patroni/{version}"}
+    if value.lower() not in tokens:
+        error = restapi.wrong("server_tokens", expected)
+        restapi.warnings.append(f"{error}: the Server header stays as it is")
     return tokens.get(value.lower())
+
+
+def _check_together(settings: Settings, restapi: Section) -> None:
+    """Refuse, or warn of, what is right by itself but makes no sense together."""
+    certificates = settings.verify_client is not VerifyClient.NONE or any(
+        door.tls and door.verify_client is not VerifyClient.NONE for door in settings.doors
+    )
+    if settings.protect_reads and not (
+        settings.credentials or settings.users or settings.rules is not None or certificates
+    ):
+        raise SettingsError(
+            "restapi.protect_reads: nobody has an identity to show; it needs authentication,"
+            " users, access, or verify_client with certfile"
+        )
+    for number, rule in enumerate(settings.rules or ()):
+        if (rule.subject or rule.san) and not certificates:
+            restapi.warn(
+                f"access[{number}]",
+                "never holds, for no client is asked for a certificate (verify_client)",
+            )
