@@ -35,6 +35,7 @@ ROOMS = (
         "metrics",
         "operations",
         "passwords",
+        "pem",
         "slowing",
         "status",
         "tls",

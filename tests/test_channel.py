@@ -8,9 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
 from tests.wire_client import Client, Echo
+from twisted_patroni.settings import Limits
 from twisted_patroni.web.answers import text_answer
 from twisted_patroni.web.channel import ApiChannel
-from twisted_patroni.settings import Limits
 from twisted_patroni.web.site import ApiSite
 
 GET = b"GET / HTTP/1.1\r\n\r\n"

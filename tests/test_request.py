@@ -13,8 +13,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from tests.wire_client import Client, Echo
-from twisted_patroni.web.answers import Answer, bare_answer, error_page, text_answer
 from twisted_patroni.settings import Limits
+from twisted_patroni.web.answers import Answer, bare_answer, error_page, text_answer
 from twisted_patroni.web.site import ApiRequest, ApiSite
 
 if TYPE_CHECKING:

@@ -68,10 +68,6 @@ class LimitTests(SynchronousTestCase):
         """Limits that contradict each other are an error, defaults included."""
         rows: list[tuple[dict[str, Any], str]] = [
             (
-                {"connections": 50},
-                "connections_reserved: expected less than connections (50), but got 100",
-            ),
-            (
                 {"connections": 200, "connections_reserved": 200},
                 "connections_reserved: expected less than connections (200), but got 200",
             ),
@@ -87,6 +83,12 @@ class LimitTests(SynchronousTestCase):
         for limits, expected in rows:
             self.assertEqual(error_of(limits=limits), f"restapi.limits.{expected}")
         self.assertEqual(error_of(limits={"line_bytes": 4096, "head_bytes": 4096}), "")
+
+    def test_reserved(self) -> None:
+        """A tenth of few connections is reserved, of many no more than usual."""
+        for connections, reserved in ((8, 0), (50, 5), (1000, 100), (100000, 100)):
+            limits = settings(limits={"connections": connections}).limits
+            self.assertEqual(limits.connections_reserved, reserved)
 
     def test_unknown(self) -> None:
         """A key that is none, or is none of the operator's business, is an error."""

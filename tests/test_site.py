@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.wire_client import Client, Echo
-from twisted_patroni.web.answers import text_answer
 from twisted_patroni.settings import Limits
+from twisted_patroni.web.answers import text_answer
 from twisted_patroni.web.connections import affordable_connections
 from twisted_patroni.web.site import ApiSite
 
@@ -40,7 +40,8 @@ class ConnectionTests(SynchronousTestCase):
         for client in clients:
             client.ask(GET)
         self.assertTrue(Client(self.site, self.clock).pipe.aborted)
-        self.assertEqual((len(self.site.connections), self.site.connections.refused["total"]), (3, 1))
+        connections = self.site.connections
+        self.assertEqual((len(connections), connections.refused["total"]), (3, 1))
         clients[0].vanish()
         self.root.hold = False
         self.assertNotEqual(Client(self.site, self.clock).ask(GET), b"")
@@ -59,7 +60,8 @@ class ConnectionTests(SynchronousTestCase):
             self.assertTrue(each.pipe.aborted)
         self.clock.advance(0)
         self.assertFalse(busy.pipe.aborted)
-        self.assertEqual((len(self.site.connections), self.site.connections.refused["total"]), (3, 2))
+        connections = self.site.connections
+        self.assertEqual((len(connections), connections.refused["total"]), (3, 2))
 
     def test_descriptors(self) -> None:
         """Whatever is configured, descriptors are left for other things."""

@@ -77,7 +77,8 @@ class Doors:
         :raise SettingsError: if a listener cannot be opened; the text names it.
         """
         wanted = {each.endpoint: each for each in settings.doors}
-        opened = await self._open([each for name, each in wanted.items() if name not in self._further])
+        new = [each for name, each in wanted.items() if name not in self._further]
+        opened = await self._open(new)
         self._further.update(opened)
         _dress(self.main, settings, contexts)
         for name, each in wanted.items():
@@ -154,11 +155,7 @@ def _dress(
     door.verify_client = settings.verify_client if own is None else own.verify_client
     door.proxies = None if own is None else own.proxies
     door.context = contexts[door.verify_client] if tls else None
-    door.extra_headers = settings.extra_headers
-    if tls:
-        replaced = {name.lower() for name, _ in settings.https_extra_headers}
-        kept = [each for each in settings.extra_headers if each[0].lower() not in replaced]
-        door.extra_headers = (*kept, *settings.https_extra_headers)
+    door.extra_headers = settings.headers(tls)
 
 
 def _pause(port: IListeningPort) -> None:

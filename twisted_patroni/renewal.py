@@ -1,4 +1,4 @@
-"""Notices that the files of TLS have changed, and has them loaded: ``restapi.certificate_watch``."""
+"""Notices changed files of TLS, and has them loaded: ``restapi.certificate_watch``."""
 
 from __future__ import annotations
 

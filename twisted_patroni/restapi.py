@@ -199,8 +199,8 @@ class RestApi:
         if material is not None and renewed:
             _log.info(
                 "The certificate with serial number {serial} is in use, valid until {end}",
-                serial=material.serial,
-                end=material.not_after,
+                serial=material.certificate.serial,
+                end=material.certificate.not_after,
             )
         self.settings, self.material = settings, material
         self.site.apply(settings.limits)

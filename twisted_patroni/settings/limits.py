@@ -49,7 +49,8 @@ class Limits:
     :param linger_bytes: how much of a refused request is read and dropped.
     :param connections: connections at a time; for a further one the oldest that waits for its
         client is closed, or itself if there is none such.
-    :param connections_reserved: how many of these only loopback and the cluster's members get.
+    :param connections_reserved: how many of these only loopback and the cluster's members get; a
+        tenth where that is less.
     :param connections_per_address: connections of one client's address, loopback and the
         cluster's members excepted; further ones are closed.
     :param requests: requests being answered at a time (else 503), loopback and members excepted.
@@ -84,6 +85,10 @@ def read_limits(section: Section) -> Limits:
     section.refuse_unknown((*_TIMES, *_NUMBERS))
     values: dict[str, Any] = {key: section.seconds(key, *_SECONDS) for key in _TIMES}
     values |= {key: section.integer(key, *_NUMBERS[key]) for key in _NUMBERS}
+    if values["connections"] is not None and values["connections_reserved"] is None:
+        values["connections_reserved"] = min(
+            Limits().connections_reserved, values["connections"] // 10
+        )
     limits = Limits(**{key: value for key, value in values.items() if value is not None})
     if limits.connections_reserved >= limits.connections:
         raise SettingsError(

@@ -21,29 +21,20 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from twisted_patroni.tls import client_certificate, handshake_failure
+from twisted_patroni.tls import handshake_failure
 from twisted_patroni.web.answers import error_page
+from twisted_patroni.web.identity import IdentifiedChannel
 from twisted_patroni.web.request import BodyRefused
-from twisted_patroni.web.wire import (
-    HTTP_1_0,
-    HTTP_1_1,
-    bad_line_status,
-    encode_answer,
-    plain_host,
-)
+from twisted_patroni.web.wire import HTTP_1_0, HTTP_1_1, bad_line_status, encode_answer
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+    from twisted.internet.interfaces import IDelayedCall, IProtocol
     from twisted.python.failure import Failure
 
-    from twisted_patroni.tls import ClientCertificate
     from twisted_patroni.web.answers import Answer
-    from twisted_patroni.web.entrance import Door
     from twisted_patroni.web.request import ApiRequest
-    from twisted_patroni.web.site import ApiSite
 
 
 class Phase(Enum):
@@ -71,83 +62,25 @@ _MEMBER = b"Patroni/"
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
-class ApiChannel(HTTPChannel):
+class ApiChannel(IdentifiedChannel):
     """A connection that no client can keep longer, or make larger, than the limits say.
 
     :ivar deadline: when the present phase ends, on the site's clock.
     :ivar phase: what the connection is waiting for.
-    :ivar door: the way it came, with the rules that count for it.
-    :ivar came_from: the client's address at the accept; empty for a Unix socket and behind a proxy.
-    :ivar trusted: it comes from this machine or from a member of the cluster.
     """
 
     _log = Logger()
 
-    site: ApiSite
     requests: list[ApiRequest]
-    # Whatever carries us: TCP, Unix, TLS or a proxy's wrapper; no one interface names all it has.
-    transport: Any
     _networkProducer: Any
     phase = Phase.FIRST_BYTE
     deadline = math.inf
-    door: Door
-    came_from = ""
-    trusted = False
     _handshaking = False
     _in_flight = False
-    _certificate: ClientCertificate | None = None
-    _certificate_known = False
     _request_line = b""
     _discarded = 0
     _burst = 0
     _turn: IDelayedCall | None = None
-    _host: IAddress | None = None
-    _peer: IAddress | None = None
-    _client_host: str | None = None
-
-    # Addresses: asking the kernel for each request costs more than parsing it.
-
-    def getHost(self) -> IAddress:
-        """Return our address, asked for once per connection."""
-        if self._host is None:
-            self._host = self.transport.getHost()
-        return self._host
-
-    def getPeer(self) -> IAddress:
-        """Return the client's address, asked for once, when its first bytes are there.
-
-        Not earlier, because a proxy tells it in its first line.
-        """
-        if self._peer is None:
-            self._peer = self.transport.getPeer()
-        return self._peer
-
-    @property
-    def client_host(self) -> str:
-        """The client's address as text, IPv4 as IPv4; empty for a Unix socket."""
-        if self._client_host is None:
-            self._client_host = plain_host(getattr(self.getPeer(), "host", ""))
-        return self._client_host
-
-    @property
-    def client_certificate(self) -> ClientCertificate | None:
-        """The certificate that the client has proved to be its own, if any."""
-        if not self._certificate_known:
-            self._certificate_known = True
-            if self.isSecure():
-                self._certificate = client_certificate(self.transport)
-        return self._certificate
-
-    def arrive(self, door: Door, host: str) -> None:
-        """Take note of the way the connection has come.
-
-        :param door: the listener's rules.
-        :param host: the address at its other end, empty for a Unix socket.
-        """
-        self.door = door
-        if door.proxies is None:
-            self.came_from = host
-            self.trusted = self.site.connections.trusts(host)
 
     # Phases and deadlines.
 

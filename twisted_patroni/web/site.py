@@ -61,14 +61,14 @@ class ApiSite(Site):
         self,
         root: IResource,
         reactor: IReactorTime,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         admit: Callable[[ApiRequest], Answer | None] | None = None,
     ) -> None:
         """Serve a tree of resources.
 
         :param root: the root of the tree.
         :param reactor: the clock.
-        :param limits: what clients may take.
+        :param limits: what clients may take; the usual limits by default.
         :param admit: called at the end of each head, before the body is read: may return the
             answer that ends the request there, or set the request's ``body_limit``.
         """
@@ -76,8 +76,8 @@ class ApiSite(Site):
             root, ApiRequest, timeout=None, reactor=reactor, parsePOSTFormSubmission=False
         )
         self.admit = admit
-        self.connections = Connections(limits)
-        self.apply(limits)
+        self.connections = Connections(limits or Limits())
+        self.apply(self.connections.limits)
         self.server_token: bytes = twisted_version
         self.door = Door()
         self.on_answered: Callable[[ApiRequest, int, float], None] | None = None
