@@ -158,9 +158,10 @@ class RecordTests(SynchronousTestCase):
 
     def test_remembers(self) -> None:
         """A record is read as it was written, and only the owner may read the file."""
-        record = Record(3, 8008, "raft", Secrets())
-        remember(self.directory, record)
-        self.assertEqual(recall(self.directory), record)
+        for tls in (False, True):
+            record = Record(3, 8008, "raft", Secrets(), tls)
+            remember(self.directory, record)
+            self.assertEqual(recall(self.directory), record)
         self.assertEqual((self.directory / FILE_NAME).stat().st_mode & 0o777, 0o600)
 
     def test_new(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import socket
@@ -15,18 +16,19 @@ import yaml
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.scratch import scratch_directory
 from twisted_patroni.__main__ import build_parser
 from twisted_patroni.demo import CannotStart, Cluster, Node, Place
 from twisted_patroni.demo.checks import PROGRAMS, HostPort
-from twisted_patroni.demo.command import Request, demo, request_from
+from twisted_patroni.demo.command import Request, demo, introduction, request_from
 from twisted_patroni.demo.layout import MAX_BASE_PORT, MIN_BASE_PORT, Secrets
 from twisted_patroni.demo.record import Record, recall
 
 STUB = """\
-import json, os, sys, yaml
+import json, os, ssl, sys, yaml
 from http.server import BaseHTTPRequestHandler, HTTPServer
 config = yaml.safe_load(open(sys.argv[1]))
 first = config["name"] == "pg1"
@@ -38,7 +40,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(document).encode())
 print("PATRONI" in "".join(os.environ), flush=True)
-HTTPServer(("127.0.0.1", int(config["restapi"]["listen"].split(":")[1])), Handler).serve_forever()
+api = config["restapi"]
+server = HTTPServer(("127.0.0.1", int(api["listen"].split(":")[1])), Handler)
+if "certfile" in api:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=api["cafile"])
+    context.load_cert_chain(api["certfile"], api["keyfile"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
 """
 
 
@@ -181,8 +190,8 @@ class ClusterTests(TestCase):
         self.cluster().prepare()
         self.assertEqual(recall(self.home), before)
         etcd = {"etcd3": {"hosts": "127.0.0.1:2379"}}
-        for other in (self.cluster(1), self.cluster(dcs=etcd)):
-            self.assertRaisesRegex(CannotStart, "holds a cluster of 2 nodes", other.prepare)
+        for other in (self.cluster(1), self.cluster(dcs=etcd), self.cluster(tls=True)):
+            self.assertRaisesRegex(CannotStart, "2 nodes with .* without TLS:", other.prepare)
 
     async def test_life(self) -> None:
         """A cluster starts, becomes ready, says who leads, and leaves nothing behind."""
@@ -197,6 +206,19 @@ class ClusterTests(TestCase):
         await cluster.stop()
         self.assertEqual([node.pid for node in cluster.nodes], [None, None])
         self.assertIsNone(await cluster.leader())
+
+    async def test_tls(self) -> None:
+        """Over TLS the nodes get to see the client's certificate, and ``curl`` can show it, too."""
+        cluster = self.cluster(tls=True)
+        self.assertIsNone(await cluster.leader())
+        await cluster.start()
+        await cluster.ready(30.0)
+        views = await cluster.views()
+        shown = "\n".join(introduction(cluster, views))
+        command = next(line for line in shown.splitlines() if "curl" in line)
+        told = await getProcessOutput("sh", ("-c", command), os.environ)
+        self.assertEqual(json.loads(told)["role"], "primary")
+        self.assertIn(f"https://127.0.0.1:{self.base_port + 1}\n", shown)
 
     async def test_left_running(self) -> None:
         """Daemons that an earlier start left are named with their pids, and left alone."""
@@ -276,15 +298,17 @@ class CommandLineTests(SynchronousTestCase):
         """Without options it is three nodes from 8008, or what the directory remembers."""
         asked = request_from(build_parser().parse_args(["demo"]))
         self.assertEqual(asked, Request(Path("demo-cluster").absolute()))
-        self.assertEqual(asked.completed(None), (3, 8008))
-        self.assertEqual(asked.completed(Record(5, 9000, "raft", Secrets())), (5, 9000))
+        self.assertEqual(asked.completed(None), (3, 8008, False))
+        for tls in (False, True):
+            record = Record(5, 9000, "raft", Secrets(), tls)
+            self.assertEqual(asked.completed(record), (5, 9000, tls))
 
     def test_options(self) -> None:
         """Each option arrives in the request."""
-        words = "demo --nodes 2 --directory /d --base-port 9000 --bin-dir /b --etcd h:1"
+        words = "demo --nodes 2 --directory /d --base-port 9000 --bin-dir /b --etcd h:1 --tls"
         self.assertEqual(
             request_from(build_parser().parse_args(words.split())),
-            Request(Path("/d"), 2, 9000, Path("/b"), HostPort("h", 1)),
+            Request(Path("/d"), 2, 9000, Path("/b"), HostPort("h", 1), tls=True),
         )
 
     def test_one_line(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import (
     IReactorPluggableNameResolver,
@@ -18,10 +20,14 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from twisted_patroni._privileges import Account, NoUnprivilegedAccount, unprivileged_account
 from twisted_patroni.demo import checks
+from twisted_patroni.demo.certificates import ClientPolicy, issue
 from twisted_patroni.demo.layout import (
+    AUTHORITY,
+    CLIENT,
     HOST,
     SUPERUSER,
     CannotStart,
+    Keys,
     Secrets,
     merged,
     node_config,
@@ -72,6 +78,7 @@ class Cluster:
     :param daemon: the daemon's command, to which the configuration file is added; by default
         this package's.
     :param config_overrides: merged into each node's configuration.
+    :param tls: let the REST APIs speak TLS, with certificates made for this directory.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class Cluster:
         dcs: Mapping[str, Any] | None = None,
         daemon: Sequence[str] | None = None,
         config_overrides: Mapping[str, Any] | None = None,
+        tls: bool = False,
     ) -> None:
         checks.check_numbers(nodes, base_port)
         self._reactor = reactor
@@ -93,12 +101,22 @@ class Cluster:
         self._overrides = {} if config_overrides is None else config_overrides
         self._hurried = False
         self._started = False
-        pool = HTTPConnectionPool(reactor, persistent=False)
-        self._get = json_getter(reactor, Agent(reactor, connectTimeout=1.0, pool=pool))
+        self.tls = tls
         self.directory = directory.absolute()
         self.bin_dir = checks.find_bin_dir(bin_dir)
-        self.places = places(self.directory, nodes, base_port)
+        self.places = places(self.directory, nodes, base_port, tls=tls)
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        keys = self.keys
+        policy = ClientPolicy(
+            keys.certificate(AUTHORITY), (keys.certificate(CLIENT), keys.key(CLIENT))
+        )
+        self._get = json_getter(reactor, Agent(reactor, policy, connectTimeout=1.0, pool=pool))
         self.nodes = tuple(Node(reactor, place, self._daemon) for place in self.places)
+
+    @property
+    def keys(self) -> Keys:
+        """The files for TLS; without TLS there are none."""
+        return self.places[0].keys
 
     def prepare(self) -> None:
         """Check that the nodes can start, and write their files; starts nothing.
@@ -107,15 +125,14 @@ class Cluster:
         """
         dcs_name = "raft" if self._dcs is None else next(iter(self._dcs))
         checks.check_extra(dcs_name)
-        record = recall(self.directory)
-        base_port = self.places[0].base_port
-        if record is None:
-            record = Record(len(self.nodes), base_port, dcs_name, Secrets())
-        if (record.nodes, record.base_port, record.dcs) != (len(self.nodes), base_port, dcs_name):
+        if self.tls:
+            checks.check_trustme()
+        wanted = Record(len(self.nodes), self.places[0].base_port, dcs_name, Secrets(), self.tls)
+        record = recall(self.directory) or wanted
+        if record != evolve(wanted, known=record.known):
             raise CannotStart(
-                f"{self.directory} holds a cluster of {record.nodes} nodes with base port"
-                f" {record.base_port} and {record.dcs}: start it like that, or give another"
-                " directory"
+                f"{self.directory} holds a cluster of {record}: start it like that, or give"
+                " another directory"
             )
         checks.check_strays(self.nodes)
         for place in self.places:
@@ -131,12 +148,24 @@ class Cluster:
             login = f"{HOST}:*:*:{SUPERUSER}:{record.known.superuser}\n"
             write_private(self.places[0].passfile, login)
             account.give(self.directory)
+            if self.tls:
+                self._write_keys(account)
             for node in self.nodes:
                 self._write_node(node, record, account)
         except NoUnprivilegedAccount as error:
             raise CannotStart(str(error)) from None
         except OSError as error:
             raise CannotStart(f"cannot write {error.filename}: {error.strerror}") from None
+
+    def _write_keys(self, account: Account) -> None:
+        keys = self.keys
+        keys.directory.mkdir(mode=0o700, exist_ok=True)
+        now = datetime.fromtimestamp(self._reactor.seconds(), UTC)
+        issue(keys, [place.name for place in self.places], now)
+        account.give(keys.directory)
+        for name in (AUTHORITY, CLIENT, *(place.name for place in self.places)):
+            account.give(keys.certificate(name))
+            account.give(keys.key(name))
 
     def _write_node(self, node: Node, record: Record, account: Account) -> None:
         place = node.place

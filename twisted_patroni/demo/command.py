@@ -17,7 +17,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from twisted_patroni.demo.checks import HostPort, check_etcd, check_numbers, script
 from twisted_patroni.demo.cluster import Cluster, IClusterReactor
-from twisted_patroni.demo.layout import CannotStart, any_primary
+from twisted_patroni.demo.layout import AUTHORITY, CLIENT, CannotStart, Place, any_primary
 from twisted_patroni.demo.record import Record, recall
 from twisted_patroni.demo.views import Views, changes, describe, json_getter
 
@@ -58,6 +58,7 @@ class Request:
     :param bin_dir: PostgreSQL's programs.
     :param etcd: where etcd is; without it the embedded raft is used.
     :param daemon: the daemon's command, by default this package's.
+    :param tls: whether the REST APIs speak TLS.
     """
 
     directory: Path
@@ -66,18 +67,22 @@ class Request:
     bin_dir: Path | None = None
     etcd: HostPort | None = None
     daemon: tuple[str, ...] | None = None
+    tls: bool | None = None
 
-    def completed(self, record: Record | None) -> tuple[int, int]:
-        """Return the number of nodes and the base port.
+    def completed(self, record: Record | None) -> tuple[int, int, bool]:
+        """Return the number of nodes, the base port, and whether it is TLS.
 
         :param record: what the directory remembers.
         """
-        nodes, base_port = (
-            (NODES, BASE_PORT) if record is None else (record.nodes, record.base_port)
+        nodes, base_port, tls = (
+            (NODES, BASE_PORT, False)
+            if record is None
+            else (record.nodes, record.base_port, record.tls)
         )
         return (
             nodes if self.nodes is None else self.nodes,
             base_port if self.base_port is None else self.base_port,
+            tls if self.tls is None else self.tls,
         )
 
 
@@ -109,6 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="keep the cluster's state in this etcd (default: the engine's embedded raft)",
     )
+    parser.add_argument(
+        "--tls",
+        action="store_true",
+        default=None,
+        help="let the REST APIs speak TLS and ask for client certificates; both are made for the"
+        " directory, in its subdirectory tls",
+    )
 
 
 def request_from(options: argparse.Namespace) -> Request:
@@ -123,12 +135,27 @@ def request_from(options: argparse.Namespace) -> Request:
         base_port=options.base_port,
         bin_dir=options.bin_dir,
         etcd=None if options.etcd is None else HostPort.parse(options.etcd),
+        tls=options.tls,
     )
 
 
 def _command(name: str, fallback: str) -> str:
     """Return how to call a program: by its name where the shell finds it."""
     return name if shutil.which(name) else shlex.quote(fallback)
+
+
+def _curl(place: Place) -> str:
+    """Return the words that let ``curl`` ask a node."""
+    if not place.tls:
+        return "curl -s"
+    keys = place.keys
+    files = {
+        "--cacert": keys.certificate(AUTHORITY),
+        "--cert": keys.certificate(CLIENT),
+        "--key": keys.key(CLIENT),
+    }
+    options = (word for option, path in files.items() for word in (option, str(path)))
+    return shlex.join(["curl", "-s", *options])
 
 
 def introduction(cluster: Cluster, views: Views) -> list[str]:
@@ -151,7 +178,7 @@ def introduction(cluster: Cluster, views: Views) -> list[str]:
         *lines,
         "",
         "Try in another terminal:",
-        f"  curl -s {first.rest_url}/cluster",
+        f"  {_curl(first.place)} {first.rest_url}/cluster",
         f"  {patronictl} -c {shlex.quote(str(first.config_file))} switchover --force",
         f"  {psql} {shlex.quote(any_primary(cluster.places))}",
         "",
@@ -267,7 +294,7 @@ async def demo(reactor: IDemoReactor, request: Request, out: Writer) -> None:
     :param out: where lines go.
     :raise CannotStart: if something is in the way; the text is one line.
     """
-    nodes, base_port = request.completed(recall(request.directory))
+    nodes, base_port, tls = request.completed(recall(request.directory))
     check_numbers(nodes, base_port)
     dcs: dict[str, Any] | None = None
     if request.etcd is not None:
@@ -282,6 +309,7 @@ async def demo(reactor: IDemoReactor, request: Request, out: Writer) -> None:
         bin_dir=request.bin_dir,
         dcs=dcs,
         daemon=request.daemon,
+        tls=tls,
     )
     await Demo(reactor, cluster, out).run()
 

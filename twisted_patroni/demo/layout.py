@@ -25,10 +25,37 @@ HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 REPLICATOR = "replicator"
 REST_USER = "demo"
+AUTHORITY = "ca"
+CLIENT = "client"
+"""Whose certificate ``patronictl``, the nodes among themselves and the cluster class show."""
 
 
 class CannotStart(Exception):
     """The cluster cannot start, or did not; the text is one line that says why."""
+
+
+@frozen
+class Keys:
+    """The files, in PEM, for TLS: those of the authority, of each node and of the client.
+
+    :param directory: where they are.
+    """
+
+    directory: Path
+
+    def certificate(self, name: str) -> Path:
+        """Return where a certificate is.
+
+        :param name: whose: the authority's, the client's or a node's name.
+        """
+        return self.directory / f"{name}.pem"
+
+    def key(self, name: str) -> Path:
+        """Return where the key of a certificate is.
+
+        :param name: whose.
+        """
+        return self.directory / f"{name}.key"
 
 
 @frozen
@@ -38,11 +65,13 @@ class Place:
     :param number: the node's number, from 1.
     :param directory: the cluster's directory, absolute.
     :param base_port: the REST port of node 1.
+    :param tls: whether the REST API speaks TLS.
     """
 
     number: int
     directory: Path
     base_port: int
+    tls: bool = False
 
     @property
     def name(self) -> str:
@@ -75,6 +104,11 @@ class Place:
         return self.directory / "pgpass"
 
     @property
+    def keys(self) -> Keys:
+        """The cluster's files for TLS; without TLS there are none."""
+        return Keys(self.directory / "tls")
+
+    @property
     def rest_port(self) -> int:
         """The port of the REST API."""
         return self.base_port + self.number - 1
@@ -92,7 +126,7 @@ class Place:
     @property
     def rest_url(self) -> str:
         """The REST API's address, without a slash at the end."""
-        return f"http://{HOST}:{self.rest_port}"
+        return f"{'https' if self.tls else 'http'}://{HOST}:{self.rest_port}"
 
     @property
     def conninfo(self) -> str:
@@ -117,14 +151,15 @@ def _conninfo_value(path: Path) -> str:
     return text
 
 
-def places(directory: Path, nodes: int, base_port: int) -> tuple[Place, ...]:
+def places(directory: Path, nodes: int, base_port: int, *, tls: bool = False) -> tuple[Place, ...]:
     """Lay the nodes out.
 
     :param directory: the cluster's directory.
     :param nodes: how many nodes.
     :param base_port: the REST port of node 1.
+    :param tls: whether the REST APIs speak TLS.
     """
-    return tuple(Place(number, directory, base_port) for number in range(1, nodes + 1))
+    return tuple(Place(number, directory, base_port, tls) for number in range(1, nodes + 1))
 
 
 def any_primary(nodes: tuple[Place, ...]) -> str:
@@ -194,7 +229,7 @@ def node_config(
     """
     rest_login = {"username": REST_USER, "password": known.rest}
     address = f"{HOST}:{place.rest_port}"
-    return {
+    config = {
         "scope": "demo",
         "namespace": known.namespace,
         "name": place.name,
@@ -210,6 +245,25 @@ def node_config(
         "postgresql": _postgresql_section(place, bin_dir, known),
         "watchdog": {"mode": "off"},
         "tags": {"nofailover": False, "noloadbalance": False, "clonefrom": False, "nosync": False},
+    }
+    return merged(config, _tls_sections(place)) if place.tls else config
+
+
+def _tls_sections(place: Place) -> dict[str, Any]:
+    keys = place.keys
+    authority = str(keys.certificate(AUTHORITY))
+    return {
+        "restapi": {
+            "certfile": str(keys.certificate(place.name)),
+            "keyfile": str(keys.key(place.name)),
+            "cafile": authority,
+            "verify_client": "optional",
+        },
+        "ctl": {
+            "cacert": authority,
+            "certfile": str(keys.certificate(CLIENT)),
+            "keyfile": str(keys.key(CLIENT)),
+        },
     }
 
 

@@ -26,12 +26,18 @@ class Record:
     :param base_port: the REST port of node 1; raft's journals are named after ports.
     :param dcs: the name of the section of the DCS that keeps its state.
     :param known: its secrets.
+    :param tls: whether its REST APIs speak TLS.
     """
 
     nodes: int
     base_port: int
     dcs: str
     known: Secrets
+    tls: bool = False
+
+    def __str__(self) -> str:
+        tls = "with" if self.tls else "without"
+        return f"{self.nodes} nodes with base port {self.base_port} and {self.dcs}, {tls} TLS"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -81,7 +87,11 @@ def recall(directory: Path) -> Record | None:
         names = [attribute.name for attribute in fields_of(Secrets)]
         known = Secrets(**{name: str(document["secrets"][name]) for name in names})
         return Record(
-            int(document["nodes"]), int(document["base_port"]), str(document["dcs"]), known
+            int(document["nodes"]),
+            int(document["base_port"]),
+            str(document["dcs"]),
+            known,
+            bool(document.get("tls", False)),
         )
     except (KeyError, TypeError, ValueError):
         raise CannotStart(f"{path} is damaged: a value is missing or wrong") from None
@@ -99,6 +109,7 @@ def remember(directory: Path, record: Record) -> None:
             "nodes": record.nodes,
             "base_port": record.base_port,
             "dcs": record.dcs,
+            "tls": record.tls,
             "secrets": asdict(record.known),
         },
     )

@@ -26,6 +26,7 @@ _NO_ANSWER = (
     ConnectionClosed,
     ResponseFailed,
     ValueError,
+    FileNotFoundError,  # the certificates of a cluster that was never started
 )
 
 
