@@ -14,10 +14,17 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import (
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+    ResponseFailed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
+
+    from twisted.web.iweb import IPolicyForHTTPS
 
 _T = TypeVar("_T")
 
@@ -51,14 +58,16 @@ class Api:
     """Asks nodes over HTTP, each time on a connection of its own.
 
     :param login: user and password for the endpoints that change something.
+    :param policy: which servers to trust over TLS, and which certificate to show them.
     """
 
     login: tuple[str, str] | None = None
+    policy: IPolicyForHTTPS = field(factory=BrowserLikePolicyForHTTPS)
     _agent: Agent = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         pool = HTTPConnectionPool(reactor, persistent=False)
-        self._agent = Agent(reactor, connectTimeout=2.0, pool=pool)
+        self._agent = Agent(reactor, self.policy, connectTimeout=2.0, pool=pool)
 
     async def ask(
         self, method: str, url: str, document: Any = None, *, within: float = 60.0

@@ -22,7 +22,15 @@ from twisted.trial.unittest import TestCase
 from tests.postgresql import bindir
 from tests.real.asking import Api, Reply, eventually, together
 from twisted_patroni.demo import CannotStart, Cluster, Node
-from twisted_patroni.demo.layout import HOST, POSTGRES_OFFSET, RAFT_OFFSET, merged
+from twisted_patroni.demo.certificates import ClientPolicy
+from twisted_patroni.demo.layout import (
+    AUTHORITY,
+    CLIENT,
+    HOST,
+    POSTGRES_OFFSET,
+    RAFT_OFFSET,
+    merged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -88,12 +96,14 @@ def new_cluster(
     *,
     dcs: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    tls: bool = False,
 ) -> Cluster:
     """Return a cluster that is not started yet; :func:`destroy` it at the end.
 
     :param nodes: how many nodes.
     :param dcs: the DCS section of the configuration; by default the embedded raft.
     :param overrides: what to change in each node's configuration.
+    :param tls: let the REST APIs speak TLS.
     """
     cluster = Cluster(
         cast("IClusterReactor", reactor),
@@ -103,6 +113,7 @@ def new_cluster(
         bin_dir=bindir(),
         dcs=dcs,
         config_overrides=merged(QUICK, overrides or {}),
+        tls=tls,
     )
     _undestroyed.add(cluster)
     return cluster
@@ -182,13 +193,17 @@ def rewrite_node_file(node: Node, changes: Mapping[str, Any]) -> None:
     node.config_file.write_text(yaml.safe_dump(merged(node_file(node), changes)))
 
 
-def api_of(cluster: Cluster) -> Api:
-    """Return an :class:`Api` that knows the password of a cluster's nodes.
+def api_of(cluster: Cluster, shown: str | None = CLIENT) -> Api:
+    """Return an :class:`Api` that knows the password of a cluster's nodes, and their authority.
 
     :param cluster: a cluster whose files are written.
+    :param shown: over TLS, whose certificate to show; ``None`` to show none.
     """
     login = node_file(cluster.nodes[0])["restapi"]["authentication"]
-    return Api((login["username"], login["password"]))
+    keys = cluster.keys
+    pair = None if shown is None else (keys.certificate(shown), keys.key(shown))
+    policy = ClientPolicy(keys.certificate(AUTHORITY), pair)
+    return Api((login["username"], login["password"]), policy)
 
 
 @define(eq=False)
