@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
 from twisted_patroni.settings import DoorSettings, Serves, Settings, SettingsError
+from twisted_patroni.web.connections import is_loopback
 from twisted_patroni.web.entrance import Door, Entrance
 
 if TYPE_CHECKING:
@@ -126,6 +127,19 @@ class Doors:
         self._answering = True
         for listening in self._further.values():
             _resume(listening.port)
+
+    def unguarded(self, settings: Settings) -> list[str]:
+        """Name the listeners where anybody in the network may do everything.
+
+        :param settings: what may guard them.
+        """
+        names = [settings.listen_text] if settings.open_to_network else []
+        for name, listening in self._further.items():
+            host = getattr(listening.port.getHost(), "host", "")
+            door = listening.door
+            if door.serves is Serves.ALL and not settings.guards(door.verify_client):
+                names += [] if is_loopback(host) else [name]
+        return names
 
     def listener(self) -> socket | None:
         """Return a copy of the main socket, which the caller closes soon."""

@@ -216,11 +216,11 @@ class RestApi:
         about_tls = () if self.material is None else self.material.warnings(now)
         for line in (*self.settings.warnings, *about_tls):
             _log.warn("{line}", line=line)
-        if self.settings.open_to_network:
+        for name in self.doors.unguarded(self.settings):
             _log.warn(
                 "SECURITY: anybody who reaches {listen} can restart, switch over, reinitialize and"
                 " reconfigure this cluster: set restapi.authentication or restapi.allowlist",
-                listen=self.settings.listen_text,
+                listen=name,
             )
 
     def _looked(self, look: Look) -> None:

@@ -110,6 +110,10 @@ class Entrance(Factory):
         self._plain = _Within(site, door)
         self._tls = TLSMemoryBIOFactory(door, False, self._plain, clock=site.reactor)
 
+    def logPrefix(self) -> str:
+        """Return what Twisted calls the listener in the log."""
+        return "The REST API"
+
     def doStart(self) -> None:
         """Count the listener."""
         super().doStart()
