@@ -26,6 +26,12 @@ PrivateKey = (
 )
 
 _REVOCATION_LIST = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+_UNREADABLE = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class TlsError(SettingsError):
@@ -191,7 +197,7 @@ def alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
     """
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except _UNREADABLE:
         return ()
     kinds: tuple[tuple[str, type[x509.GeneralName]], ...] = (
         ("DNS", x509.DNSName),

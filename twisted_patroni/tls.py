@@ -82,7 +82,7 @@ class TlsMaterial:
     :param contexts: a context for each mode that was asked for.
     :param certificate: the server's certificate.
     :param chain: that, and the certificates that lead to its authority.
-    :param authorities: those that clients' certificates must come from; none for the system's.
+    :param authorities: those that clients' certificates must come from.
     :param revocation_lists: what these have revoked.
     :param key_exposed: more accounts may read the key's file than need to.
     """
@@ -109,8 +109,7 @@ class TlsMaterial:
         ]
         if self.settings.cafile is None and set(self.contexts) - {VerifyClient.NONE}:
             lines.append(
-                "restapi.cafile is not set: clients are let in with a certificate of any authority"
-                " that this system trusts"
+                "restapi.cafile is not set: whatever certificate a client shows, it is refused"
             )
         if self.key_exposed:
             path = self.settings.keyfile or self.settings.certfile
@@ -268,8 +267,8 @@ def _trust(
 ) -> None:
     store = context.get_cert_store()
     assert store is not None
-    if settings.cafile is None and mode is not VerifyClient.NONE:
-        context.set_default_verify_paths()
+    # Without cafile nobody is trusted, as upstream (whose system's store stays empty for clients):
+    # a certificate that anybody can buy must not let into a cluster.
     # Those of cafile are known in each mode: OpenSSL completes our own chain from them.
     with _naming("restapi.cafile", str(settings.cafile)):
         for each in authorities:
@@ -362,7 +361,7 @@ def client_certificate(transport: object) -> ClientCertificate | None:
         return None
     try:
         certificate = found.to_cryptography()
-    except ValueError:  # OpenSSL is content with more than cryptography
+    except Exception:  # OpenSSL is content with more than cryptography is, and has verified it
         return ClientCertificate("", (), serial_text(found.get_serial_number()))
     return ClientCertificate(
         subject_text(certificate),
