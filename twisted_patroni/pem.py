@@ -130,6 +130,29 @@ class PemFile:
         return TlsError(f"{self.key}: {self.path} holds no usable {what}: {reason}")
 
 
+def matching_key(
+    certfile: PemFile, certificate: x509.Certificate, keyfile: PemFile, password: str | None
+) -> PrivateKey:
+    """Return the private key of a certificate.
+
+    :param certfile: where the certificate is from.
+    :param certificate: the certificate.
+    :param keyfile: where the key should be.
+    :param password: decrypts it; of no consequence if it is not encrypted.
+    :raise TlsError: if there is none, the password is wrong, or it is another certificate's.
+    """
+    key = keyfile.private_key(password)
+    try:
+        fits = certificate.public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        fits = False
+    if not fits:
+        raise TlsError(
+            f"{keyfile.key}: {keyfile.path} does not belong to the certificate in {certfile.path}"
+        )
+    return key
+
+
 @frozen
 class CertificateFacts:
     """What people ask of a certificate.

@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from attrs import astuple, define, field, frozen
-from cryptography.exceptions import UnsupportedAlgorithm
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
@@ -25,6 +24,7 @@ from twisted_patroni.pem import (
     PrivateKey,
     TlsError,
     alternative_names,
+    matching_key,
     serial_text,
     subject_text,
 )
@@ -146,16 +146,7 @@ def load(settings: TlsSettings, verify: Iterable[VerifyClient]) -> TlsMaterial:
     """
     files = _Files.read(settings)
     chain = files.certificate.certificates()
-    key = files.key.private_key(settings.keyfile_password)
-    try:
-        fits = chain[0].public_key() == key.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        fits = False
-    if not fits:
-        raise TlsError(
-            f"{files.key.key}: {files.key.path} does not belong to the certificate in"
-            f" {files.certificate.path}"
-        )
+    key = matching_key(files.certificate, chain[0], files.key, settings.keyfile_password)
     authorities = files.authorities.certificates() if files.authorities else ()
     lists = files.revoked.revocation_lists() if files.revoked else ()
     return TlsMaterial(
