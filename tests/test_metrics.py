@@ -1,4 +1,4 @@
-"""Tests of twisted_patroni.metrics: names, types, values and order of what dashboards read."""
+"""Tests of twisted_patroni.metrics.engine: names, types, values, order of what dashboards read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.doubles import NOW, STARTED, make_cluster, make_node, make_replica
 from tests.test_status_document import PRIMARY, REPLICA
 from twisted_patroni.engine.interface import ModeView, NodeView
-from twisted_patroni.metrics import ApiMetrics, engine_metrics
+from twisted_patroni.metrics import engine_metrics
 from twisted_patroni.status import Status
 
 #: Names and types in the order of the contract.
@@ -256,42 +256,3 @@ class EngineMetricsTests(SynchronousTestCase):
         text = engine_metrics(make_node(name=name), PRIMARY)
         for family in text_string_to_metric_families(text):
             self.assertEqual(family.samples[0].labels["name"], name)
-
-
-class ApiMetricsTests(SynchronousTestCase):
-    """What the API counts about itself."""
-
-    def setUp(self) -> None:
-        """Begin to count."""
-        self.metrics = ApiMetrics()
-
-    def test_requests(self) -> None:
-        """Requests are counted by method and status; methods nobody knows share a label."""
-        for method, code in (
-            (b"GET", 200),
-            (b"GET", 200),
-            (b"GET", 503),
-            (b"BREW", 501),
-            (b"\xff", 501),
-        ):
-            self.metrics.answered(method, code, 0.002)
-        text = self.metrics.text()
-        self.assertIn('patroni_api_requests_total{code="200",method="GET"} 2.0', text)
-        self.assertIn('patroni_api_requests_total{code="503",method="GET"} 1.0', text)
-        self.assertIn('patroni_api_requests_total{code="501",method="other"} 2.0', text)
-        self.assertIn('patroni_api_request_seconds_bucket{le="0.001"} 0.0', text)
-        self.assertIn('patroni_api_request_seconds_bucket{le="0.005"} 5.0', text)
-
-    def test_gauge(self) -> None:
-        """A gauge shows a number as it is at the scrape."""
-        number = [1]
-        self.metrics.gauge("patroni_api_things", "Things.", lambda: number[0])
-        self.assertIn("patroni_api_things 1.0", self.metrics.text())
-        number[0] = 5
-        self.assertIn("patroni_api_things 5.0", self.metrics.text())
-
-    def test_apart(self) -> None:
-        """Two APIs in one process do not share their counts."""
-        self.metrics.looks += 1
-        self.assertIn("patroni_dcs_looks_total 1.0", self.metrics.text())
-        self.assertIn("patroni_dcs_looks_total 0.0", ApiMetrics().text())

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
+import twisted_patroni
 from tests.doubles import FakeEngine, make_node
 from tests.memory_api import ApiCase, Reply
+from tests.test_metrics_api import check_with_promtool
 from twisted_patroni.postgres import PostgresError
+
+DOCUMENT = Path(twisted_patroni.__file__).parent.parent / "docs" / "metrics.md"
 
 
 class MetricsTests(ApiCase):
@@ -54,11 +61,34 @@ class MetricsTests(ApiCase):
         self.request("GET", "/replica")
         self.request("OPTIONS", "/")
         self.request("BREW", "/")
-        samples = self.samples(self.request("GET", "/metrics"))
-        for method, code in (("GET", 200), ("GET", 503), ("OPTIONS", 200), ("other", 501)):
-            name = f"patroni_api_requests_total {[('code', str(code)), ('method', method)]}"
-            self.assertEqual(samples[name], 1, name)
-        self.assertEqual(samples["patroni_api_request_seconds_count []"], 4)
+        text = self.request("GET", "/metrics").body.decode()
+        counted = [
+            (sample.labels["method"], sample.labels["code"], sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "twisted_patroni_http_requests_total"
+        ]
+        self.assertCountEqual(
+            counted,
+            [("GET", "200", 1), ("GET", "503", 1), ("OPTIONS", "200", 1), ("other", "501", 1)],
+        )
+        self.assertIn("\ntwisted_patroni_http_request_duration_seconds_count 4.0\n", text)
+
+    def own_text(self) -> str:
+        """Return what the API tells of itself."""
+        text = self.request("GET", "/metrics").body.decode()
+        return "".join(re.findall(r"^(?:# \w+ )?twisted_patroni_.*\n", text, re.MULTILINE))
+
+    def test_promtool(self) -> None:
+        """Prometheus' own tool has nothing to say about our own metrics."""
+        self.request("GET", "/primary")
+        check_with_promtool(self.own_text())
+
+    def test_documented(self) -> None:
+        """Each of our own metrics is in the documentation, with its kind."""
+        shown = re.findall(r"^# TYPE (\S+) (\w+)$", self.own_text(), re.MULTILINE)
+        rows = re.findall(r"^\| `(twisted_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
+        self.assertEqual(set(shown) - set(rows), set())
 
     def test_own_state(self) -> None:
         """The API tells of connections, its status statements and its lanes."""
@@ -79,4 +109,4 @@ class MetricsTests(ApiCase):
         self.engine.look()
         self.engine.look()
         samples = self.samples(self.request("GET", "/metrics"))
-        self.assertEqual(samples["patroni_dcs_looks_total []"], 2)
+        self.assertEqual(samples["twisted_patroni_dcs_looks_total []"], 2)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from twisted.logger import LogEvent
 
-    from twisted_patroni.engine.interface import Engine
+    from twisted_patroni.engine.interface import Cycle, Engine
     from twisted_patroni.settings import Settings
 
 _log = Logger()
@@ -80,7 +80,9 @@ class PatroniService(Service):
         self._api: RestApi | None = None
         self._engine: Engine | None = None
         self._hub = Hub(reactor, self._look)
-        self._host = EngineHost(loaded, reactor, self._lanes, self._seat, self._hub.publish)
+        self._host = EngineHost(
+            loaded, reactor, self._lanes, self._seat, self._hub.publish, self._cycled
+        )
         self._exit_code = 0
         self._engine_gone = False
         self._stopped: Deferred[None] | None = None
@@ -154,6 +156,10 @@ class PatroniService(Service):
     def _look(self) -> Deferred[Any]:
         assert self._engine is not None
         return self._engine.look()
+
+    def _cycled(self, cycle: Cycle) -> None:
+        assert self._api is not None
+        self._api.metrics.cycled(cycle)
 
     def _seat(self, engine: Engine, section: Mapping[str, Any]) -> ApiSeat:
         """Put the API into upstream's hands; called in the engine's thread."""

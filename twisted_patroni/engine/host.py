@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_patroni.engine.adapter import EngineAdapter
+from twisted_patroni.engine.interface import Cycle
 
 if TYPE_CHECKING:
     from twisted_patroni.engine.interface import Engine, Look
@@ -114,16 +115,40 @@ def _set_stack_size(config: Config) -> None:
 
 
 class Patroni(UpstreamPatroni):
-    """Upstream's daemon without its hold on the process's signals.
+    """Upstream's daemon, telling of its cycles, without its hold on the process's signals.
 
     The name is part of the API: it is the realm of basic authentication.
     """
+
+    _cycled: Callable[[Cycle], None]
+    _seconds: Callable[[], float]
+    _cycle_began: float
 
     def setup_signal_handlers(self) -> None:
         """Prepare the flags; the signals themselves belong to the reactor's thread."""
         self._received_sighup = False
         self._sigterm_lock = Lock()
         self._received_sigterm = False
+
+    def observe_cycles(self, cycled: Callable[[Cycle], None], seconds: Callable[[], float]) -> None:
+        """Have each HA cycle reported as soon as its work is done; to be called before any runs.
+
+        :param cycled: called in the engine's thread.
+        :param seconds: the clock.
+        """
+        self._cycled, self._seconds = cycled, seconds
+
+    def _run_cycle(self) -> None:
+        self._cycle_began = self._seconds()
+        super()._run_cycle()
+
+    def schedule_next_run(self) -> None:
+        """Report the cycle, whose last step this is, and wait for the next one."""
+        try:
+            self._cycled(Cycle(self._cycle_began, self._seconds()))
+        except Exception:  # the HA loop must go on, whatever is wrong with our view of it
+            _log.failure("An HA cycle could not be reported")
+        super().schedule_next_run()
 
 
 @define(eq=False)
@@ -135,6 +160,7 @@ class EngineHost:
     :param lanes: where the engine's blocking calls run.
     :param make_api: builds the API when upstream asks for it.
     :param looked: told in the reactor's thread of each look at the DCS.
+    :param cycled: told in the reactor's thread of each HA cycle.
     """
 
     loaded: LoadedEngine
@@ -142,6 +168,7 @@ class EngineHost:
     lanes: Lanes
     make_api: ApiMaker
     looked: Callable[[Look], None]
+    cycled: Callable[[Cycle], None]
     ended: Deferred[int] = field(factory=Deferred, init=False)
     _daemon: Patroni | None = field(default=None, init=False)
     _reloading: bool = field(default=False, init=False)
@@ -201,12 +228,17 @@ class EngineHost:
         upstream_api = patroni.api.RestApiServer
         patroni.api.RestApiServer = seat  # type: ignore[assignment,misc]
         try:
-            return Patroni(self.loaded.config, self.loaded.logger)
+            daemon = Patroni(self.loaded.config, self.loaded.logger)
         finally:
             patroni.api.RestApiServer = upstream_api  # type: ignore[misc]
+        daemon.observe_cycles(self._report_cycle, self.reactor.seconds)
+        return daemon
 
     def _report_look(self, look: Look) -> None:
         self.reactor.callFromThread(self.looked, look)
+
+    def _report_cycle(self, cycle: Cycle) -> None:
+        self.reactor.callFromThread(self.cycled, cycle)
 
 
 def _exit_code(error: BaseException) -> int:

@@ -135,8 +135,7 @@ class ClusterView:
     :param leader_timeline: the leader's timeline, if it published one.
     :param last_lsn: the last WAL position the leader published, in bytes; 0 if unknown.
     :param members: the members.
-    :param sync_members: the standbys that the synchronisation key names, in lower case as the
-        engine compares.
+    :param sync_members: the standbys that the synchronisation key names, in lower case.
     :param failover: the failover key, if there is one.
     :param history: the lines of the history key.
     :param config: the dynamic configuration, or ``None`` if the key was never written.
@@ -170,6 +169,14 @@ class Look:
 
     number: int
     cluster: ClusterView
+
+
+@frozen
+class Cycle:
+    """One cycle of the HA loop, on the reactor's clock, without the wait for the next one."""
+
+    began: float
+    ended: float
 
 
 @frozen
@@ -237,10 +244,7 @@ class NodeView:
 
 @frozen
 class StatusQuery:
-    """What to ask PostgreSQL for its status.
-
-    :param sql: the statement; its columns are those of :class:`StatusRow`, in that order.
-    """
+    """The statement to ask for PostgreSQL's status; its columns are :class:`StatusRow`'s."""
 
     sql: str
 

@@ -1,24 +1,15 @@
-"""Metrics: the engine's, under the names dashboards know, and the API's own."""
+"""The engine's metrics, under the names that upstream's dashboards know."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
-from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-from prometheus_client.registry import Collector
+from attrs import frozen
 
 from twisted_patroni.engine.interface import RUNNING, STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from datetime import datetime
 
     from twisted_patroni.engine.interface import NodeView
@@ -26,11 +17,6 @@ if TYPE_CHECKING:
 
 _STATE_NUMBERS = {text: number for number, (_, text) in enumerate(STATES)}
 _SINCE_REPLICATION_STATE = 90600
-#: Methods that have a label of their own; a client cannot make more.
-_KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"PATCH", b"DELETE"})
-#: Upper bounds of the histogram of answer times, in seconds.
-_BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 3.0, 10.0)
-_LABELS = (*_BOUNDS, "+Inf")
 
 
 @frozen
@@ -197,67 +183,3 @@ def engine_metrics(node: NodeView, status: Status) -> str:
         lines.append(f"# TYPE {sample.name} {sample.kind}")
         lines.append(f"{sample.name}{labels} {value}")
     return "\n".join(lines) + "\n"
-
-
-@define(eq=False)
-class ApiMetrics(Collector):
-    """What the API counts about itself: plain numbers, made into metrics when they are asked for.
-
-    :ivar requests: requests answered, by method and status.
-    :ivar looks: looks at the DCS.
-    """
-
-    requests: dict[tuple[bytes, int], int] = field(factory=dict, init=False)
-    looks: int = field(default=0, init=False)
-    _buckets: list[int] = field(factory=lambda: [0] * (len(_BOUNDS) + 1), init=False)
-    _seconds: float = field(default=0.0, init=False)
-    _gauges: list[tuple[str, str, Callable[[], float]]] = field(factory=list, init=False)
-    _registry: CollectorRegistry = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-
-    def answered(self, method: bytes, code: int, seconds: float) -> None:
-        """Count an answered request.
-
-        :param method: its method.
-        :param code: the answer's status.
-        :param seconds: how long the answer took.
-        """
-        key = (method if method in _KNOWN_METHODS else b"other", code)
-        self.requests[key] = self.requests.get(key, 0) + 1
-        self._buckets[bisect_left(_BOUNDS, seconds)] += 1
-        self._seconds += seconds
-
-    def gauge(self, name: str, summary: str, value: Callable[[], float]) -> None:
-        """Show a number that is kept elsewhere.
-
-        :param name: the metric's name.
-        :param summary: what it tells.
-        :param value: called at each scrape.
-        """
-        self._gauges.append((name, summary, value))
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they are now."""
-        requests = CounterMetricFamily(
-            "patroni_api_requests", "Requests answered.", labels=("method", "code")
-        )
-        for (method, code), count in self.requests.items():
-            requests.add_metric((method.decode(), str(code)), count)
-        yield requests
-        totals = accumulate(self._buckets)
-        yield HistogramMetricFamily(
-            "patroni_api_request_seconds",
-            "Time from a complete request to its answer.",
-            buckets=[(str(bound), total) for bound, total in zip(_LABELS, totals, strict=True)],
-            sum_value=self._seconds,
-        )
-        yield CounterMetricFamily("patroni_dcs_looks", "Looks at the DCS.", value=self.looks)
-        for name, summary, value in self._gauges:
-            yield GaugeMetricFamily(name, summary, value=value())
-
-    def text(self) -> str:
-        """Return these metrics in Prometheus' text format."""
-        return generate_latest(self._registry).decode("utf-8")
