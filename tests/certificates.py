@@ -105,7 +105,7 @@ class Authority:
         self.certificate = x509.load_pem_x509_certificate(self.pem)
         key = load_pem_private_key(self._trustme.private_key_pem.bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        self._key = key
+        self.key = key
 
     @property
     def pem(self) -> bytes:
@@ -204,7 +204,7 @@ class Authority:
             builder = builder.add_revoked_certificate(
                 revoked.serial_number(each.certificate.serial_number).build()
             )
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def _issue(
         self,
@@ -222,7 +222,7 @@ class Authority:
             .issuer_name(self.certificate.subject)
             .add_extension(_issued_with(self.certificate), critical=False)
         )
-        return Certificate(builder.sign(self._key, hashes.SHA256()), key, self.chain)
+        return Certificate(builder.sign(self.key, hashes.SHA256()), key, self.chain)
 
 
 def self_signed(

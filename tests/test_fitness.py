@@ -100,6 +100,11 @@ class CertificateTests(TlsCase):
             for verify in (OPTIONAL, REQUIRED):
                 self.check(self.client(certificate), line, verify=verify)
 
+    def test_all_usages(self) -> None:
+        """A certificate that does not say what it is for is for everything."""
+        member = Certificate(self.authority.certificate, self.authority.key)
+        self.check(self.client(member), verify=REQUIRED)
+
     def test_revoked(self) -> None:
         """Revocation counts."""
         member = self.authority.client("x")

@@ -172,12 +172,14 @@ class ClientCertificateTests(TlsCase):
         )
         version = content.index(b"\xa0\x03\x02\x01\x02")
         name = content.index(b"\x82\x0da.example.com")
+        subject = content.rindex(b"\x0c\x01x")
         for at, value, expected in (
-            (version + 4, 9, ClientCertificate("", (), "07")),
-            (name - 2, 0x31, ClientCertificate("CN=x", (), "07")),
+            (subject, b"\x13\x01\xff", ClientCertificate("", ("DNS:a.example.com",), "07")),
+            (version + 4, b"\x09", ClientCertificate("", (), "07")),
+            (name - 2, b"\x31", ClientCertificate("CN=x", (), "07")),
         ):
             odd = bytearray(content)
-            odd[at] = value
+            odd[at : at + len(value)] = value
             certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, bytes(odd))
             self.assertEqual(client_certificate(Showing(certificate)), expected)
 

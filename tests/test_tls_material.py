@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from cryptography.hazmat.primitives.asymmetric import x25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.certificates import Authority, Certificate, self_signed
 from tests.handshakes import TlsCase
@@ -92,6 +94,22 @@ class ErrorTests(TlsCase):
                 "restapi.keyfile: @/other.key does not belong to the certificate in @/server.crt",
                 keyfile=keyfile,
             )
+
+    def test_kinds(self) -> None:
+        """Keys that TLS has no use for, in either file, are refused."""
+        key = x25519.X25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+        self.check(
+            "restapi.keyfile: @/x25519.key holds a key of a kind that TLS cannot use",
+            keyfile=self.write("x25519.key", key),
+        )
+        der = self.authority.server("localhost").certificate.public_bytes(Encoding.DER)
+        unknown = der.replace(b"\x2a\x86\x48\xce\x3d\x02\x01", b"\x2a\x86\x48\xce\x3d\x02\x7f")
+        self.check(
+            "restapi.keyfile: @/server.key does not belong to the certificate in @/unknown.crt",
+            certfile=self.write("unknown.crt", ssl.DER_cert_to_PEM_cert(unknown).encode()),
+        )
 
     def test_ciphers(self) -> None:
         """A list without a single cipher for TLS 1.2 is refused."""

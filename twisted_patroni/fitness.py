@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
-from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
@@ -25,11 +24,13 @@ from service_identity.cryptography import (
     verify_certificate_ip_address,
 )
 
-from twisted_patroni.pem import PemFile, TlsError, matching_key
+from twisted_patroni.pem import PemFile, TlsError, matching_key, serves
 from twisted_patroni.settings import VerifyClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cryptography import x509
 
     from twisted_patroni.settings import Network, Settings
     from twisted_patroni.tls import TlsMaterial
@@ -241,11 +242,7 @@ def _problem(
         crypto.X509StoreContext(store, first, others).verify_certificate()
     except crypto.X509StoreContextError as error:
         return str(error)
-    try:
-        usages = chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:  # good for everything
-        return ""
-    return "" if usage in usages else f"its extended key usage is not for {whom}"
+    return "" if serves(chain[0], usage) else f"its extended key usage is not for {whom}"
 
 
 def _names(certificate: x509.Certificate, host: str) -> bool:

@@ -213,6 +213,18 @@ def subject_text(certificate: x509.Certificate) -> str:
         return ""
 
 
+def serves(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> bool:
+    """Tell whether a certificate may be used for something; one that says nothing is for all.
+
+    :param certificate: any certificate, odd ones included.
+    :param usage: for what.
+    """
+    try:
+        return usage in certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except _UNREADABLE:
+        return True
+
+
 def alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the alternative names, none if they cannot be read.
 
