@@ -11,6 +11,7 @@ from twisted_patroni.web.wire import (
     bad_line_status,
     encode_answer,
     header_lines,
+    is_field,
     parse_target,
     plain_host,
 )
@@ -45,12 +46,10 @@ class TargetTests(SynchronousTestCase):
             (b"http://h", ""),
             (b"http://h/", "/"),
             (b"/a;b=c", "/a"),
-            (b"/a#b", "/a"),
-            (b"/a?b#c", "/a"),
             (b"?lag=1", ""),
             (b"*", "*"),
             (b"primary", "primary"),
-            (b"/..//%00/\xa0", "/..//%00/\xa0"),
+            (b"/..//%00/:", "/..//%00/:"),
         ]:
             self.assertEqual(parse_target(raw).path, path, raw)
 
@@ -62,7 +61,7 @@ class TargetTests(SynchronousTestCase):
             (b"/a/b", [b"a", b"b"]),
             (b"//a//b/", [b"a", b"", b"b", b""]),
             (b"*", [b"*"]),
-            (b"/%61/\xa0", [b"%61", b"\xa0"]),
+            (b"/%61/:", [b"%61", b":"]),
         ]:
             self.assertEqual(list(parse_target(raw).components), components, raw)
 
@@ -80,8 +79,22 @@ class TargetTests(SynchronousTestCase):
             self.assertEqual(parse_target(raw).query, query, raw)
 
     def test_unreadable(self) -> None:
-        """A target that cannot be a URL is an error."""
-        for raw in [b"http://[/", b"http://]/x", b"http://[::1/x"]:
+        """A target that cannot be a URL, or may be read in two ways, is an error."""
+        for raw in [
+            b"http://[/",
+            b"http://]/x",
+            b"http://[::1/x",
+            b"/config#x",
+            b"/?a#b",
+            b"x:config",
+            b"http:config",
+            b"http:///config",
+            b"node:8008",
+            b"/\x7f",
+            b"/\xa0",
+            b"/a b",
+            b"",
+        ]:
             self.assertRaises(ValueError, parse_target, raw)
 
     def test_bad_line(self) -> None:
@@ -97,6 +110,13 @@ class TargetTests(SynchronousTestCase):
             (b"", 400),
         ]:
             self.assertEqual(bad_line_status(line), code, line)
+
+    def test_fields(self) -> None:
+        """A field is a token, a colon and whatever does not end the line."""
+        for line in [b"a:b", b"A-_b: c : d", b"X:", b"x:\xff\t"]:
+            self.assertTrue(is_field(line), line)
+        for line in [b"", b":", b": b", b"a", b"a :b", b" a: b", b"a: b\n", b"a:\rb", b"a:\0"]:
+            self.assertFalse(is_field(line), line)
 
 
 class AddressTests(SynchronousTestCase):

@@ -27,7 +27,7 @@ from twisted_patroni.tls import handshake_failure
 from twisted_patroni.web.answers import error_page
 from twisted_patroni.web.identity import IdentifiedChannel
 from twisted_patroni.web.request import BodyRefused
-from twisted_patroni.web.wire import HTTP_1_0, HTTP_1_1, bad_line_status, encode_answer
+from twisted_patroni.web.wire import HTTP_1_0, HTTP_1_1, bad_line_status, encode_answer, is_field
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IProtocol
@@ -56,6 +56,7 @@ class Phase(Enum):
 _BETWEEN_REQUESTS = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.IDLE}
 _UNANSWERABLE = _BETWEEN_REQUESTS | {Phase.HEAD, Phase.BODY}
 _LENGTH_DIGITS = 18
+_TLS_RECORD = b"\x16"
 # Members and patronictl do not repeat a request: one that met a kept connection as it went away
 # would count against this node in a leader race. Upstream closes after each answer.
 _MEMBER = b"Patroni/"
@@ -184,6 +185,9 @@ class ApiChannel(IdentifiedChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Parse what arrives, while it is still of interest."""
+        if self.phase is Phase.FIRST_BYTE and data.startswith(_TLS_RECORD):
+            self._refuse(error_page(400, close=True))  # or both would wait for the other
+            return
         if self.phase in _BETWEEN_REQUESTS:
             self._burst = 0
             self.enter(Phase.HEAD)
@@ -195,9 +199,12 @@ class ApiChannel(IdentifiedChannel):
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
-        """Parse a line of the head."""
+        """Parse a line of the head; none continues the one before it (RFC 9112 section 5.2)."""
         if not self.requests:
             self._request_line = line
+        elif line.startswith((b" ", b"\t")):
+            self._respondToBadRequestAndDisconnect()
+            return
         super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -217,10 +224,19 @@ class ApiChannel(IdentifiedChannel):
                 self._refuse(error_page(refused.code, close=True))
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
-        # The parser would hand thousands of digits to int(), which raises.
-        if header == b"Content-Length" and len(data) > _LENGTH_DIGITS:
+        # The parser would hand thousands of digits to int(), which raises, and ignores `identity`.
+        if (header == b"Content-Length" and len(data) > _LENGTH_DIGITS) or (
+            header == b"Transfer-Encoding" and data.lower() != b"chunked"
+        ):
             return bool(self._failChooseTransferDecoder())
         return bool(super()._maybeChooseTransferDecoder(header, data))
+
+    def _finishRequestBody(self, data: bytes) -> None:
+        # Who takes something else for the end of a line would see another end of the body.
+        if all(map(is_field, getattr(self._transferDecoder, "_trailerHeaders", ()))):
+            super()._finishRequestBody(data)
+        else:
+            self._respondToBadRequestAndDisconnect()
 
     def checkPersistence(self, request: ApiRequest, version: bytes) -> bool:
         """Tell whether the connection may serve another request after this one."""
@@ -255,6 +271,9 @@ class ApiChannel(IdentifiedChannel):
             request.head_received(self._command, self._path, self._version)
         except ValueError:
             return error_page(400, close=True)
+        # None will do, whatever RFC 9112 says: HAProxy's checks in HTTP/1.1 come without one.
+        if len(request.requestHeaders.getRawHeaders(b"Host", ())) > 1:
+            return error_page(400, close=True)
         refusal = self.site.judge(request)
         if refusal is None and self.length is not None and self.length > request.body_limit:
             return error_page(413, close=True)
@@ -263,6 +282,7 @@ class ApiChannel(IdentifiedChannel):
     def allContentReceived(self) -> None:
         """Hand the complete request over."""
         self.enter(Phase.ANSWER)
+        self._request_line = b""
         self._in_flight = True
         self.site.in_flight += 1
         super().allContentReceived()

@@ -25,6 +25,8 @@ HTTP_1_0 = b"HTTP/1.0"
 HTTP_1_1 = b"HTTP/1.1"
 
 _OTHER_VERSION = re.compile(rb"\S+ \S+ HTTP/(?!1\.[01]$)\d+\.\d+$")
+_FIELD = re.compile(rb"[!#$%&'*+.^_`|~\w-]+:[^\r\n\0]*")
+_TARGET = re.compile(rb"[!\"$-~]+")  # what is printed in ASCII, without the # of a fragment
 _LINE_BREAKS = str.maketrans(dict.fromkeys("\r\n\0", " "))
 
 
@@ -32,8 +34,8 @@ _LINE_BREAKS = str.maketrans(dict.fromkeys("\r\n\0", " "))
 class Target:
     """What a request asks for.
 
-    :param path: the path without scheme, host, ``;parameters``, query and fragment, with
-        several leading slashes made one. Empty for ``http://host``, ``*`` for ``OPTIONS *``.
+    :param path: the path without scheme, host, ``;parameters`` and query, with several leading
+        slashes made one. Empty for ``http://host``, ``*`` for ``OPTIONS *``.
     :param query: the query's parameters; those without a value are left out, and the first of
         repeated ones counts.
     :ivar components: the parts of the path: none for an empty path, one empty part for ``/``.
@@ -55,13 +57,17 @@ def parse_target(raw: bytes) -> Target:
     """Read a request target; health checkers ask for the same one again and again.
 
     :param raw: the target as sent.
-    :raises ValueError: if it cannot be a URL.
+    :raises ValueError: if it cannot be a URL, or is one that proxies would read in another way.
     """
-    text = raw.decode("latin-1")
+    if _TARGET.fullmatch(raw) is None:
+        raise ValueError("not the characters of a request target")
+    text = raw.decode("ascii")
     # Before it is parsed: "//leader" is a path (vip-manager asks so), not a host name.
     if text.startswith("//"):
         text = "/" + text.lstrip("/")
     url = urlparse(text)
+    if url.scheme and not url.netloc:
+        raise ValueError("neither a path nor an absolute URL")
     path = "/" + url.path.lstrip("/") if url.path.startswith("//") else url.path
     query = {key: values[0] for key, values in parse_qs(url.query).items()} if url.query else {}
     return Target(path, query)
@@ -74,6 +80,14 @@ def bad_line_status(line: bytes) -> int:
     :return: 505 for a version of HTTP that is not spoken here, else 400.
     """
     return 505 if _OTHER_VERSION.match(line) else 400
+
+
+def is_field(line: bytes) -> bool:
+    """Tell whether a line is a name, a colon and a value, as headers and trailers are.
+
+    :param line: the line.
+    """
+    return _FIELD.fullmatch(line) is not None
 
 
 def plain_host(host: str) -> str:
