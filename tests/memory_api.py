@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorFromThreads
 from twisted.internet.testing import MemoryReactorClock
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from twisted.python.failure import Failure
+
+    from twisted_patroni.tls import ClientCertificate
+    from twisted_patroni.web.entrance import Door
 
 
 @implementer(IListeningPort)
@@ -93,7 +96,7 @@ class InlineLane(Lane):
 
 def inline_lanes() -> Lanes:
     """Return lanes that make their calls at once."""
-    names = ("local", "read", "write", "long", "probe", "names")
+    names = ("local", "read", "write", "long", "probe", "names", "passwords")
     return Lanes(*[InlineLane(name, Reactor(), LaneSize(1, 1)) for name in names])
 
 
@@ -189,6 +192,8 @@ class ApiInMemory:
         *,
         version: str = "1.0",
         client: str = "192.0.2.7",
+        door: Door | None = None,
+        certificate: ClientCertificate | None = None,
     ) -> Client:
         """Send a request and return the connection, whether or not there is an answer yet.
 
@@ -197,7 +202,9 @@ class ApiInMemory:
         :param headers: the headers; ``Content-Length`` is added where there is a body.
         :param body: bytes, or what to send as JSON; ``None`` for none.
         :param version: of HTTP.
-        :param client: where the request comes from.
+        :param client: where the request comes from; empty for a Unix socket.
+        :param door: the way it comes, if not by the main listener.
+        :param certificate: the client's certificate.
         """
         lines = [f"{method} {target} HTTP/{version}", "Host: node"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -209,9 +216,12 @@ class ApiInMemory:
         connection = Client(
             self.api.site,
             self.clock,
-            peer=IPv4Address("TCP", client, 50000),
-            door=self.api.doors.main,
+            peer=IPv4Address("TCP", client, 50000) if client else UNIXAddress(b"/run/x"),
+            door=door or self.api.doors.main,
         )
+        if certificate is not None:
+            connection.protocol._certificate_known = True
+            connection.protocol._certificate = certificate
         connection.send("\r\n".join([*lines, "", ""]).encode("latin-1") + content)
         self.clock.advance(0)  # who asks in the same turn shares a statement
         return connection

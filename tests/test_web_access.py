@@ -5,12 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
-from twisted.internet.address import UNIXAddress
-
 from tests.doubles import FakeEngine, make_cluster, make_node
 from tests.logs import logged_by
 from tests.memory_api import ApiCase, Reply, inline_lanes
-from tests.wire_client import Client
 from twisted_patroni.engine.interface import MemberView
 from twisted_patroni.settings import Settings
 
@@ -72,9 +69,11 @@ class PasswordTests(ApiCase):
             (GOOD, None),
             ({"AUTHORIZATION": f"Basic {KEY}"}, None),
         ]
-        for method, target, body, code in [*CHECKED, FAILSAFE]:
+        for number, (method, target, body, code) in enumerate([*CHECKED, FAILSAFE]):
             for headers, sentence in rows:
-                reply = self.request(method, target, headers, body)
+                # Each from elsewhere: one who goes on with wrong passwords has to wait.
+                client = f"192.0.2.{number}"
+                reply = self.request(method, target, headers, body, client=client)
                 if sentence is None:
                     self.assertEqual(reply.code, code, f"{method} {target}")
                     continue
@@ -191,14 +190,13 @@ class AddressTests(ApiCase):
         self.assertTrue(self.denied(self.request("POST", "/reload")))
 
     def test_unix_socket(self) -> None:
-        """A client without an address is on no list."""
+        """A client of a Unix socket counts as 127.0.0.1."""
         rows: list[tuple[dict[str, Any], int]] = [({}, 202)]
-        rows.append(({"allowlist": ["0.0.0.0/0", "::/0"]}, 403))
+        rows.append(({"allowlist": ["127.0.0.1"]}, 202))
+        rows.append(({"allowlist": ["192.0.2.0/24", "::1"]}, 403))
         for section, code in rows:
             self.use(**section)
-            client = Client(self.api.api.site, self.api.clock, peer=UNIXAddress(b"/run/x"))
-            reply = Reply.parse(client.ask(b"POST /reload HTTP/1.0\r\n\r\n"))
-            self.assertEqual(reply.code, code)
+            self.assertEqual(self.request("POST", "/reload", client="").code, code)
 
 
 class ReloadTests(ApiCase):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from twisted.internet.task import react
 
 from twisted_patroni import __version__
 from twisted_patroni.demo import command as demo
+from twisted_patroni.passwords import PasswordError, hash_password, read_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser; each sub-command sets ``run``, a coroutine function for ``react``."""
+    """Build the parser; each sub-command sets ``run``, which is called with the options."""
     parser = argparse.ArgumentParser(
         prog="twisted-patroni", description="Tools around Patroni's event-driven REST API."
     )
@@ -24,8 +26,25 @@ def build_parser() -> argparse.ArgumentParser:
     summary = "run a real PostgreSQL cluster on this machine, on loopback only"
     shown = commands.add_parser("demo", help=summary, description=f"{summary.capitalize()}.")
     demo.add_arguments(shown)
-    shown.set_defaults(run=demo.main)
+    shown.set_defaults(run=lambda options: react(demo.main, [options]))
+    summary = "print the hash of a password, for restapi.users"
+    hashed = commands.add_parser(
+        "password",
+        help=summary,
+        description=f"{summary.capitalize()}. The password is typed twice, or is one line of the"
+        " standard input if that is no terminal.",
+    )
+    hashed.set_defaults(run=_password)
     return parser
+
+
+def _password(options: argparse.Namespace) -> None:
+    try:
+        print(hash_password(read_password(sys.stdin)))
+    except PasswordError as error:
+        sys.exit(f"twisted-patroni: {error}")
+    except UnicodeError:  # whose text shows a part of the password
+        sys.exit("twisted-patroni: the password is not UTF-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :param arguments: the words after the command's name; by default those of the process.
     """
     options = build_parser().parse_args(arguments)
-    react(options.run, [options])
+    options.run(options)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ A request is never kept waiting for DNS: what is not resolved yet, or no longer,
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from attrs import define, field
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+
+from twisted_patroni.settings.reading import network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
-    from twisted_patroni.engine.interface import ClusterView
+    from twisted_patroni.engine.interface import ClusterView, MemberView
     from twisted_patroni.settings import Network
 
 _log = Logger()
@@ -37,7 +38,7 @@ def resolve(host: str) -> tuple[Network, ...]:
     :raise OSError: if it cannot be resolved.
     """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return tuple(dict.fromkeys(ip_network(str(entry[4][0]).partition("%")[0]) for entry in found))
+    return tuple(dict.fromkeys(network(str(entry[4][0]).partition("%")[0]) for entry in found))
 
 
 def member_hosts(cluster: ClusterView) -> frozenset[str]:
@@ -45,13 +46,20 @@ def member_hosts(cluster: ClusterView) -> frozenset[str]:
 
     :param cluster: as the DCS has it.
     """
-    hosts = set()
-    for member in (*cluster.members, *cluster.worker_members):
-        try:
-            hosts.add(urlsplit(member.api_url or "").hostname)
-        except ValueError:
-            _log.debug("{name} has an unusable api_url", name=member.name)
-    return frozenset(host for host in hosts if host)
+    members = (*cluster.members, *cluster.worker_members)
+    return frozenset(host for host in map(member_host, members) if host)
+
+
+def member_host(member: MemberView) -> str | None:
+    """Return the host of a member's REST API, ``None`` if it is not known.
+
+    :param member: the member.
+    """
+    try:
+        return urlsplit(member.api_url or "").hostname
+    except ValueError:
+        _log.debug("{name} has an unusable api_url", name=member.name)
+        return None
 
 
 @define(eq=False)
@@ -61,11 +69,13 @@ class AddressBook:
     :param clock: for refreshing.
     :param in_lane: runs a blocking function elsewhere.
     :param resolve: resolves one name, blocking.
+    :ivar on_change: called when a name turns out to stand for other addresses than before.
     """
 
     clock: IReactorTime
     in_lane: Callable[[Callable[[], tuple[Network, ...]]], Deferred[tuple[Network, ...]]]
     resolve: Callable[[str], tuple[Network, ...]] = resolve
+    on_change: Callable[[], None] = field(default=lambda: None, init=False)
     _known: dict[str, tuple[Network, ...]] = field(factory=dict, init=False)
     _wanted: frozenset[str] = field(default=frozenset(), init=False)
     _under_way: set[str] = field(factory=set, init=False)
@@ -101,20 +111,21 @@ class AddressBook:
 
         :param hosts: some of those wanted.
         """
-        return tuple(network for host in hosts for network in self._known.get(host, ()))
+        return tuple(found for host in hosts for found in self._known.get(host, ()))
 
     def _resolve(self, force: bool) -> None:
         for host in self._wanted - self._under_way:
             try:
-                self._known[host] = (ip_network(host),)
+                self._known[host] = (network(host),)
             except ValueError:
                 if force or host not in self._known:
                     self._ask(host)
 
     def _ask(self, host: str) -> None:
         def found(networks: tuple[Network, ...]) -> None:
-            if host in self._wanted:
+            if host in self._wanted and networks != self._known.get(host):
                 self._known[host] = networks
+                self.on_change()
 
         def failed(failure: Failure) -> None:
             # What was known stays: a DNS outage must not shut members out.

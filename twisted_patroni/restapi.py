@@ -14,8 +14,10 @@ from twisted_patroni.addresses import AddressBook
 from twisted_patroni.doors import Doors
 from twisted_patroni.metrics import ApiMetrics
 from twisted_patroni.operations import Operations
+from twisted_patroni.passwords import PasswordBook
 from twisted_patroni.postgres import PostgresLink
 from twisted_patroni.renewal import Renewal
+from twisted_patroni.slowing import Slowing
 from twisted_patroni.status import DEADLINE, Link, StatusSource
 from twisted_patroni.web.cluster import ClusterPages
 from twisted_patroni.web.config import Configuration
@@ -91,9 +93,12 @@ class RestApi:
         self._link = self.make_link(self.reactor, self.engine.conninfo)
         self._status = StatusSource(self.engine, self._link, self.reactor)
         self._gatekeeper = Gatekeeper(
-            AddressBook(self.reactor, self.lanes.names.call), lambda: self.engine.node().cluster
+            AddressBook(self.reactor, self.lanes.names.call),
+            lambda: self.engine.node().cluster,
+            PasswordBook(self.reactor, self.lanes.passwords.call),
+            Slowing(self.reactor),
         )
-        responder = Responder(self._gatekeeper.refusal)
+        responder = Responder(self._gatekeeper.judge)
         self.endpoints = endpoints_of(self._handlers())
         self.site = ApiSite(
             build_tree(self.endpoints, responder.render),

@@ -123,6 +123,7 @@ class Lanes:
     :param long: restarts and reinitialisations.
     :param probe: HTTP requests to members.
     :param names: DNS, which may take its time and must not hold up what is local.
+    :param passwords: hashes of passwords, whose cost must not delay anything else.
     """
 
     local: Lane
@@ -131,6 +132,7 @@ class Lanes:
     long: Lane
     probe: Lane
     names: Lane
+    passwords: Lane
 
     @classmethod
     def on(cls, reactor: IReactorFromThreads) -> Lanes:
@@ -145,8 +147,17 @@ class Lanes:
             long=Lane("long", reactor, LaneSize(8, 24, retry_after=10)),
             probe=Lane("probe", reactor, LaneSize(8, 64, retry_after=2)),
             names=Lane("names", reactor, LaneSize(2, 64)),
+            passwords=Lane("passwords", reactor, LaneSize(2, 16)),
         )
 
     def each(self) -> tuple[Lane, ...]:
         """Return all lanes."""
-        return (self.local, self.read, self.write, self.long, self.probe, self.names)
+        return (
+            self.local,
+            self.read,
+            self.write,
+            self.long,
+            self.probe,
+            self.names,
+            self.passwords,
+        )

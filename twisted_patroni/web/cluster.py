@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from twisted_patroni.settings import Right
 from twisted_patroni.web.answers import Answer, json_answer
 from twisted_patroni.web.routing import endpoint
 
@@ -31,12 +32,19 @@ class ClusterPages:
 
     engine: Engine
 
-    @endpoint("GET", "/cluster/:rest*", summary="The members, as the DCS has them now.")
+    @endpoint(
+        "GET", "/cluster/:rest*", summary="The members, as the DCS has them now.", right=Right.READ
+    )
     async def cluster(self, call: Call) -> Answer:
         """Look at the DCS, once for all who ask together."""
         return json_answer(await self.engine.cluster_document())
 
-    @endpoint("GET", "/history/:rest*", summary="Past changes of the leader, oldest first.")
+    @endpoint(
+        "GET",
+        "/history/:rest*",
+        summary="Past changes of the leader, oldest first.",
+        right=Right.READ,
+    )
     async def history(self, call: Call) -> Answer:
         """Show the history key."""
         return json_answer((await known_cluster(self.engine)).history)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 from twisted_patroni.access import Access
+from twisted_patroni.settings import Right
 from twisted_patroni.web.answers import Answer, error_page, json_answer, text_answer
 from twisted_patroni.web.cluster import known_cluster
 from twisted_patroni.web.routing import Body, endpoint
@@ -25,7 +26,7 @@ class Configuration:
 
     engine: Engine
 
-    @endpoint("GET", "/config/:rest*", summary="The dynamic configuration.")
+    @endpoint("GET", "/config/:rest*", summary="The dynamic configuration.", right=Right.READ)
     async def show(self, call: Call) -> Answer:
         """Show it as last seen in the DCS; 502 if it was never written."""
         config = (await known_cluster(self.engine)).config
@@ -36,6 +37,7 @@ class Configuration:
         "/config/:rest*",
         summary="Merge a JSON object into the dynamic configuration; null removes a key.",
         access=Access.CHECKED,
+        right=Right.CONFIGURE,
         body=Body(),
     )
     async def patch(self, call: Call) -> Answer:
@@ -48,6 +50,7 @@ class Configuration:
         "/config/:rest*",
         summary="Replace the dynamic configuration.",
         access=Access.CHECKED,
+        right=Right.CONFIGURE,
         body=Body(),
     )
     async def replace(self, call: Call) -> Answer:
@@ -61,6 +64,7 @@ class Configuration:
         "/reload/:rest*",
         summary="Reload the configuration of this node, as SIGHUP does.",
         access=Access.CHECKED,
+        right=Right.CONFIGURE,
     )
     async def reload(self, call: Call) -> Answer:
         """Leave a note for the HA loop, which reloads between two cycles."""

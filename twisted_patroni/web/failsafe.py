@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from twisted_patroni.access import Access
+from twisted_patroni.settings import Right
 from twisted_patroni.web.answers import Answer, error_page, json_answer, text_answer
 from twisted_patroni.web.resource import Refused
 from twisted_patroni.web.routing import Body, endpoint
@@ -29,7 +30,9 @@ class Failsafe:
 
     engine: Engine
 
-    @endpoint("GET", "/failsafe/:rest*", summary="The members that failsafe mode asks.")
+    @endpoint(
+        "GET", "/failsafe/:rest*", summary="The members that failsafe mode asks.", right=Right.READ
+    )
     async def members(self, call: Call) -> Answer:
         """Answer 502 if failsafe mode is off or its members are not known."""
         members = self.engine.node().failsafe_members
@@ -40,6 +43,7 @@ class Failsafe:
         "/failsafe/:rest*",
         summary="Agree that the sender goes on as primary while the DCS is away.",
         access=Access.CHECKED_WITHOUT_MEMBERS,
+        for_members=True,
         body=Body(),
     )
     async def agree(self, call: Call) -> Answer:

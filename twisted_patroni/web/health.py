@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from twisted_patroni import checks
 from twisted_patroni.checks import OK, UNAVAILABLE, HealthQuery
+from twisted_patroni.settings import Right
 from twisted_patroni.status import document
 from twisted_patroni.web.answers import Answer, bare_answer, json_answer
 from twisted_patroni.web.routing import Parameter, endpoint
@@ -102,7 +103,13 @@ class HealthChecks:
             _log.debug("not ready: {reason}", reason=reason)
         return bare_answer(UNAVAILABLE if reason else OK)
 
-    @endpoint("GET", "/patroni/:rest*", summary="The status of this node.")
+    @endpoint(
+        "GET",
+        "/patroni/:rest*",
+        summary="The status of this node.",
+        right=Right.READ,
+        for_members=True,
+    )
     async def patroni(self, call: Call) -> Answer:
         """Answer 200 whatever the status is; other members read it during a leader race."""
         seen = await self.status.current()

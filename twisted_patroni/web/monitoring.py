@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 from twisted_patroni.metrics import ApiMetrics, engine_metrics
+from twisted_patroni.settings import Right
 from twisted_patroni.web.answers import Answer
 from twisted_patroni.web.routing import endpoint
 
@@ -26,7 +27,9 @@ class Monitoring:
     status: StatusSource
     api: ApiMetrics
 
-    @endpoint("GET", "/metrics/:rest*", summary="Metrics in Prometheus' text format.")
+    @endpoint(
+        "GET", "/metrics/:rest*", summary="Metrics in Prometheus' text format.", right=Right.READ
+    )
     async def metrics(self, call: Call) -> Answer:
         """Answer in every state of PostgreSQL: a failed scrape would blind its reader."""
         seen = await self.status.current()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 from twisted_patroni.access import Access
+from twisted_patroni.settings import Right
 from twisted_patroni.web.answers import Answer, error_page, text_answer
 from twisted_patroni.web.routing import Body, endpoint
 
@@ -36,6 +37,7 @@ class OperationPages:
         "/restart/:rest*",
         summary="Restart PostgreSQL, now or at a scheduled time, if conditions hold.",
         access=Access.CHECKED,
+        right=Right.OPERATE,
         body=Body(optional=True),
     )
     async def restart(self, call: Call) -> Answer:
@@ -47,6 +49,7 @@ class OperationPages:
         "/restart/:rest*",
         summary="Forget the scheduled restart.",
         access=Access.CHECKED,
+        right=Right.OPERATE,
     )
     async def delete_restart(self, call: Call) -> Answer:
         """Answer 404 if there is none."""
@@ -59,6 +62,7 @@ class OperationPages:
         "/reinitialize/:rest*",
         summary="Rebuild this replica from another member.",
         access=Access.CHECKED,
+        right=Right.OPERATE,
         body=Body(optional=True),
     )
     async def reinitialize(self, call: Call) -> Answer:
@@ -77,6 +81,7 @@ class OperationPages:
         "/switchover/:rest*",
         summary="Hand the leader's role to another member, now or at a scheduled time.",
         access=Access.CHECKED,
+        right=Right.OPERATE,
         body=Body(),
     )
     async def switchover(self, call: Call) -> Answer:
@@ -88,6 +93,7 @@ class OperationPages:
         "/failover/:rest*",
         summary="Make a member the leader, also when there is none.",
         access=Access.CHECKED,
+        right=Right.OPERATE,
         body=Body(),
     )
     async def failover(self, call: Call) -> Answer:
@@ -99,6 +105,7 @@ class OperationPages:
         "/switchover/:rest*",
         summary="Forget the scheduled switchover.",
         access=Access.CHECKED,
+        right=Right.OPERATE,
     )
     async def delete_switchover(self, call: Call) -> Answer:
         """Answer 404 if there is none, 409 if it changed meanwhile."""
@@ -115,6 +122,7 @@ class OperationPages:
         "/mpp/:rest*",
         summary="Take an event of an MPP worker, if this node leads the coordinator.",
         access=Access.CHECKED,
+        for_members=True,
         body=Body(),
     )
     async def mpp(self, call: Call) -> Answer:
@@ -127,6 +135,7 @@ class OperationPages:
         "/sigterm/:rest*",
         summary="Do nothing; upstream's own tests on Windows stop a node this way.",
         access=Access.CHECKED,
+        right=Right.OPERATE,
     )
     async def sigterm(self, call: Call) -> Answer:
         """Answer as upstream does on every platform but Windows."""

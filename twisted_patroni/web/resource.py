@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
+from twisted_patroni.access import Refusal
 from twisted_patroni.engine.interface import ConfigConflict, DcsUnavailable, LaneFull
 from twisted_patroni.web.answers import Answer, error_page, text_answer
 from twisted_patroni.web.routing import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from twisted.python.failure import Failure
 
-    from twisted_patroni.access import Access, Refusal
-    from twisted_patroni.web.routing import Endpoint
+    from twisted_patroni.web.gatekeeper import Verdict
+    from twisted_patroni.web.routing import Endpoint, Handler
     from twisted_patroni.web.site import ApiRequest
 
 _log = Logger()
@@ -119,10 +120,10 @@ def known_error(error: BaseException | None) -> Answer | None:
 class Responder:
     """Answers routed requests.
 
-    :param refusal: decides on access from what the endpoint asks for and the request.
+    :param judge: decides on access from the endpoint and the request.
     """
 
-    refusal: Callable[[Access, ApiRequest], Refusal | None]
+    judge: Callable[[Endpoint, ApiRequest], Verdict]
 
     def admit(self, request: ApiRequest) -> Answer | None:
         """Route a request and decide, before a body is read, whether it may go on.
@@ -134,9 +135,11 @@ class Responder:
         endpoint = place.endpoint_for(request) if isinstance(place, Place) else None
         if endpoint is None:
             return unsupported(request)
-        refusal = self.refusal(endpoint.access, request)
-        if refusal is not None:
-            return text_answer(refusal.code, refusal.sentence, refusal.headers)
+        verdict = self.judge(endpoint, request)
+        if isinstance(verdict, Refusal):
+            return _refused(verdict)
+        if verdict is not None and endpoint.handler is not None:
+            request.endpoint = evolve(endpoint, handler=_after(verdict, endpoint.handler))
         if endpoint.body is not None and endpoint.body.limit is not None:
             request.body_limit = endpoint.body.limit
         return None
@@ -157,6 +160,20 @@ class Responder:
         answer.addCallbacks(request.answer, _answer_error, errbackArgs=(request,))
         answer.addErrback(lambda failure: _log.failure("An answer was not sent", failure))
         return NOT_DONE_YET
+
+
+def _refused(refusal: Refusal) -> Answer:
+    return text_answer(refusal.code, refusal.sentence, refusal.headers)
+
+
+def _after(verdict: Callable[[], Awaitable[Refusal | None]], handler: Handler) -> Handler:
+    """Return a handler that goes on to another one if a verdict allows it."""
+
+    async def wait_and_handle(call: Call) -> Answer:
+        refusal = await verdict()
+        return await handler(call) if refusal is None else _refused(refusal)
+
+    return wait_and_handle
 
 
 def _answer_error(failure: Failure, request: ApiRequest) -> None:

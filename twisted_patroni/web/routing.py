@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from twisted_patroni.settings import Right
     from twisted_patroni.web.answers import Answer
     from twisted_patroni.web.resource import Call
     from twisted_patroni.web.site import ApiRequest
@@ -75,6 +76,9 @@ class Endpoint:
     :param path: the path with its parameters.
     :param summary: what it is for, in one sentence.
     :param access: which check its clients must pass.
+    :param right: what its clients must be allowed to do, where there are rules or reads are
+        protected; ``None`` for health checks and for what members tell each other.
+    :param for_members: members ask it of each other, to keep PostgreSQL up.
     :param query: the query parameters it looks at.
     :param headers: the request headers it looks at, besides those of access.
     :param body: the JSON object it takes, or ``None`` if a body is not read.
@@ -85,6 +89,8 @@ class Endpoint:
     path: str
     summary: str
     access: Access = Access.OPEN
+    right: Right | None = None
+    for_members: bool = False
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
     body: Body | None = None
@@ -96,6 +102,8 @@ def endpoint(
     *paths: str,
     summary: str,
     access: Access = Access.OPEN,
+    right: Right | None = None,
+    for_members: bool = False,
     query: tuple[Parameter, ...] = (),
     headers: tuple[Parameter, ...] = (),
     body: Body | None = None,
@@ -110,7 +118,7 @@ def endpoint(
         function: Callable[..., Reply],
     ) -> Callable[..., Reply]:
         declared = [
-            Endpoint(each, path, summary, access, query, headers, body)
+            Endpoint(each, path, summary, access, right, for_members, query, headers, body)
             for each in method.split()
             for path in paths
         ]
