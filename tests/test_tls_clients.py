@@ -167,16 +167,16 @@ class ClientCertificateTests(TlsCase):
 
     def test_odd(self) -> None:
         """A certificate that can hardly be read is still one."""
-        content = self.authority.client("x", "a.example.com", serial=7).certificate.public_bytes(
+        content = self.authority.client("xy", "a.example.com", serial=7).certificate.public_bytes(
             Encoding.DER
         )
         version = content.index(b"\xa0\x03\x02\x01\x02")
         name = content.index(b"\x82\x0da.example.com")
-        subject = content.rindex(b"\x0c\x01x")
+        subject = content.rindex(b"\x0c\x02xy")
         for at, value, expected in (
-            (subject, b"\x13\x01\xff", ClientCertificate("", ("DNS:a.example.com",), "07")),
+            (subject, b"\x03\x02\x00y", ClientCertificate("", ("DNS:a.example.com",), "07")),
             (version + 4, b"\x09", ClientCertificate("", (), "07")),
-            (name - 2, b"\x31", ClientCertificate("CN=x", (), "07")),
+            (name - 2, b"\x31", ClientCertificate("CN=xy", (), "07")),
         ):
             odd = bytearray(content)
             odd[at : at + len(value)] = value

@@ -26,7 +26,9 @@ PrivateKey = (
 )
 
 _REVOCATION_LIST = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+# What cryptography raises, late, at parts of a certificate that OpenSSL is content with.
 _UNREADABLE = (
+    TypeError,
     ValueError,
     x509.DuplicateExtension,
     x509.ExtensionNotFound,
@@ -209,7 +211,7 @@ def subject_text(certificate: x509.Certificate) -> str:
     """
     try:
         return certificate.subject.rfc4514_string()
-    except ValueError:
+    except _UNREADABLE:
         return ""
 
 
