@@ -41,7 +41,7 @@ ROOMS = (
         "tls",
     ),
     ("web",),
-    ("engine.lanes", "doors", "renewal", "restapi", "seat"),
+    ("engine.lanes", "doors", "figures", "renewal", "restapi", "seat"),
     ("engine", "service"),
     ("tap",),
     ("demo", "__main__"),

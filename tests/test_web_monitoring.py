@@ -56,21 +56,26 @@ class MetricsTests(ApiCase):
         self.assertIn(b'patroni_cluster_unlocked{scope="demo",name="alpha"} 1\n', reply.body)
 
     def test_requests_are_counted(self) -> None:
-        """Answers are counted by method and status, refused ones too."""
+        """Answers are counted by endpoint, method and status, refused ones too."""
         self.request("GET", "/primary")
         self.request("GET", "/replica")
         self.request("OPTIONS", "/")
         self.request("BREW", "/")
         text = self.request("GET", "/metrics").body.decode()
-        counted = [
-            (sample.labels["method"], sample.labels["code"], sample.value)
+        counted = {
+            tuple(sample.labels[name] for name in ("endpoint", "method", "code")): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
             if sample.name == "twisted_patroni_http_requests_total"
-        ]
-        self.assertCountEqual(
+        }
+        self.assertEqual(
             counted,
-            [("GET", "200", 1), ("GET", "503", 1), ("OPTIONS", "200", 1), ("other", "501", 1)],
+            {
+                ("/primary", "GET", "200"): 1,
+                ("/replica", "GET", "503"): 1,
+                ("/", "OPTIONS", "200"): 1,
+                ("none", "other", "501"): 1,
+            },
         )
         self.assertIn("\ntwisted_patroni_http_request_duration_seconds_count 4.0\n", text)
 
@@ -88,19 +93,27 @@ class MetricsTests(ApiCase):
         """Each of our own metrics is in the documentation, with its kind."""
         shown = re.findall(r"^# TYPE (\S+) (\w+)$", self.own_text(), re.MULTILINE)
         rows = re.findall(r"^\| `(twisted_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
-        self.assertEqual(set(shown) - set(rows), set())
+        self.assertCountEqual(shown, rows)
 
     def test_own_state(self) -> None:
         """The API tells of connections, its status statements and its lanes."""
         waiting = self.api.begin("GET", "/primary")
         self.link.error = PostgresError("gone")
         samples = self.samples(self.request("GET", "/metrics"))
-        self.assertEqual(samples["patroni_status_failures []"], 1)
-        self.assertEqual(samples["patroni_status_statements []"], 2)
-        self.assertGreaterEqual(samples["patroni_api_connections []"], 1)
-        self.assertEqual(samples["patroni_api_in_flight []"], 1)
+        for name, value in (
+            ("status_failures_total", 1),
+            ("status_statements_total", 2),
+            ("connections", 1),
+            ("connections_accepted_total", 2),
+            ("requests_in_flight", 1),
+        ):
+            self.assertEqual(samples[f"twisted_patroni_{name} []"], value, name)
         for lane in self.api.api.lanes.each():
-            self.assertEqual(samples[f"patroni_api_lane_{lane.name}_busy []"], 0)
+            labels = [("lane", lane.name)]
+            self.assertEqual(samples[f"twisted_patroni_lane_busy {labels}"], 0)
+            self.assertEqual(samples[f"twisted_patroni_lane_queued {labels}"], 0)
+            self.assertGreater(samples[f"twisted_patroni_lane_workers {labels}"], 0)
+            self.assertEqual(samples[f"twisted_patroni_lane_refused_total {labels}"], 0)
         waiting.vanish()
 
     def test_looks_are_counted(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from twisted.logger import Logger
 from twisted.web.server import version as library_version
 
 from twisted_patroni.addresses import AddressBook
+from twisted_patroni.audit import AuditLog
 from twisted_patroni.doors import Doors
-from twisted_patroni.metrics import ApiMetrics
+from twisted_patroni.figures import Figures
+from twisted_patroni.metrics import ApiMetrics, endpoint_label
 from twisted_patroni.operations import Operations
 from twisted_patroni.passwords import PasswordBook
 from twisted_patroni.postgres import PostgresLink
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from twisted_patroni.events import Hub
     from twisted_patroni.settings import Settings
     from twisted_patroni.tls import TlsMaterial
+    from twisted_patroni.web.request import ApiRequest
 
 
 _log = Logger()
@@ -68,6 +72,7 @@ class RestApi:
     :param make_link: builds the connection to the local PostgreSQL.
     :ivar doors: the listeners.
     :ivar material: the certificate in use, and what belongs to it; ``None`` without TLS.
+    :ivar reloads: how often other settings were to count so far, by ``success`` and ``failure``.
     """
 
     reactor: Any
@@ -81,6 +86,8 @@ class RestApi:
     material: TlsMaterial | None = field(default=None, init=False)
     endpoints: list[Endpoint] = field(init=False)
     metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
+    reloads: Counter[str] = field(factory=Counter, init=False)
+    _audit: AuditLog = field(init=False)
     _link: Link = field(init=False)
     _status: StatusSource = field(init=False)
     _gatekeeper: Gatekeeper = field(init=False)
@@ -106,12 +113,21 @@ class RestApi:
             self.settings.limits,
             responder.admit,
         )
-        self.site.on_answered = lambda request, code, seconds: self.metrics.answered(
-            request.method, code, seconds
-        )
+        self.site.connections.trusts = self._gatekeeper.is_trusted
+        self.site.on_answered = self._answered
+        self.site.on_left = self._left
         self.doors = Doors(self.reactor, self.site)
-        self._renewal = Renewal(self.reactor, self.lanes.local.call, self.apply)
-        self._show_gauges()
+        self._renewal = Renewal(self.reactor, self.lanes.local.call, self._renewed)
+        self._audit = AuditLog(self.reactor)
+        Figures(
+            self.site,
+            self._status,
+            self.lanes,
+            self._gatekeeper.slowing,
+            self._audit,
+            self.reloads,
+            lambda: self.material,
+        ).show(self.metrics)
 
     def _handlers(self) -> tuple[object, ...]:
         def now() -> datetime:
@@ -215,6 +231,10 @@ class RestApi:
         self._renewal.watch(settings, material)
         self._warn()
 
+    def _renewed(self, settings: Settings, material: TlsMaterial) -> Deferred[None]:
+        self.reloads["success"] += 1
+        return self.apply(settings, material)
+
     def _warn(self) -> None:
         """Say in the log what the operator should know of the settings."""
         now = datetime.fromtimestamp(self.reactor.seconds(), UTC)
@@ -228,23 +248,15 @@ class RestApi:
                 listen=name,
             )
 
+    def _answered(self, request: ApiRequest, code: int, seconds: float) -> None:
+        declared = None if request.endpoint is None else request.endpoint.path
+        label = endpoint_label(declared, request.target_path)
+        self.metrics.answered(request.method, code, seconds, label)
+        self._audit.record(request, code, seconds)
+
+    def _left(self, request: ApiRequest, seconds: float) -> None:
+        self._audit.record(request, None, seconds)
+
     def _looked(self, look: Look) -> None:
         self.metrics.looks += 1
         self._gatekeeper.know(look.cluster)
-
-    def _show_gauges(self) -> None:
-        site, status, gauge = self.site, self._status, self.metrics.gauge
-        gauge("patroni_api_connections", "Open connections.", lambda: len(site.connections))
-        gauge("patroni_api_in_flight", "Requests being answered.", lambda: site.in_flight)
-        gauge("patroni_api_refused", "Connections refused so far.", lambda: site.connections.refused.total())
-        gauge("patroni_api_timeouts", "Clients too slow so far.", lambda: site.timeouts.total())
-        errors = site.protocol_errors
-        gauge("patroni_api_protocol_errors", "Unreadable requests so far.", lambda: errors.total())
-        gauge("patroni_status_statements", "Status statements so far.", lambda: status.statements)
-        gauge("patroni_status_failures", "Status answers without one.", lambda: status.failures)
-        for lane in self.lanes.each():
-            gauge(
-                f"patroni_api_lane_{lane.name}_busy",
-                f"Calls in the {lane.name} lane, waiting ones included.",
-                lambda lane=lane: lane.busy,  # type: ignore[misc]
-            )

@@ -96,11 +96,16 @@ class ApiSeat:
         except (SettingsError, OSError) as error:
             if listener is not None:
                 listener.close()
+            self._count("failure")
             reason = getattr(error, "strerror", None) or error
             _log.error("The restapi section is not reloaded: {reason}", reason=reason)
         else:
             self._settings = settings
             self._reload_failed = False
+            self._count("success")
+
+    def _count(self, result: str) -> None:
+        self.reactor.callFromThread(self._api.reloads.update, [result])
 
     def _open(self, settings: Settings) -> socket:
         former: socket | None = self._hop(self._api.doors.listener)

@@ -41,7 +41,7 @@ class CrowdTests(TestCase):
             with step(f"{number} idle connections", *pair.logs):
                 siege = pair.siege(self, leader)
                 await deferToThread(siege.lay, number)
-                self.assertGreater(await pair.metric(leader, "patroni_api_connections"), number)
+                self.assertGreater(await pair.metric(leader, "twisted_patroni_connections"), number)
                 for path in ("/liveness", "/primary", "/patroni"):
                     reply = await pair.get(leader, path)
                     self.assertEqual(reply.code, 200)

@@ -200,7 +200,7 @@ class ShutdownTests(TestCase):
         """
         siege = self.pair.siege(self, node)
         await deferToThread(siege.lay)
-        self.assertGreater(await self.pair.metric(node, "patroni_api_connections"), 60)
+        self.assertGreater(await self.pair.metric(node, "twisted_patroni_connections"), 60)
         return siege
 
     async def handover(self, name: str, *signals: int) -> Times:
