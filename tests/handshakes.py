@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import Authority
 from tests.scratch import scratch_directory
 from twisted_patroni.settings import TlsSettings, VerifyClient
-from twisted_patroni.tls import ServerTls, client_certificate, handshake_failure, load
+from twisted_patroni.tls import client_certificate, handshake_failure, load
+from twisted_patroni.web.entrance import Door
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -62,7 +63,7 @@ class Exchange:
 
     def __init__(
         self,
-        server: ServerTls,
+        server: Door,
         context: ssl.SSLContext,
         host: str = "localhost",
         session: ssl.SSLSession | None = None,
@@ -219,18 +220,18 @@ class TlsCase(SynchronousTestCase):
         certificate: Certificate | None = None,
         verify: VerifyClient = VerifyClient.NONE,
         **settings: Any,
-    ) -> ServerTls:
+    ) -> Door:
         """Return what listeners use, of files as of :meth:`material`.
 
         :param certificate: the server's, of the authority if not given.
         :param verify: what is asked of clients.
         :param settings: these instead of the usual ones.
         """
-        return ServerTls(self.material(certificate, verify, **settings).contexts[verify])
+        return Door(context=self.material(certificate, verify, **settings).contexts[verify])
 
     def exchange(
         self,
-        server: ServerTls,
+        server: Door,
         certificate: Certificate | None = None,
         version: ssl.TLSVersion | None = None,
     ) -> Exchange:

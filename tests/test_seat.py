@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +19,9 @@ from twisted_patroni.restapi import RestApi
 from twisted_patroni.seat import ApiSeat
 from twisted_patroni.settings import Settings, SettingsError, VerifyClient
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class SeatTestCase(SynchronousTestCase):
     """A seat over doubles."""
@@ -26,10 +29,11 @@ class SeatTestCase(SynchronousTestCase):
     reactor: Reactor
     made: list[RestApi]
     section: dict[str, Any]
+    ctl: Mapping[str, Any] = {}
 
     def take(self) -> None:
         """Take the seat."""
-        self.seat = ApiSeat(self.reactor, self.make_api, self.section, "4.1.5")
+        self.seat = ApiSeat(self.reactor, self.make_api, self.section, "4.1.5", lambda: self.ctl)
         self.addCleanup(self.seat.shutdown)
 
     def make_api(self, settings: Settings) -> RestApi:
@@ -90,9 +94,9 @@ class SeatTests(SeatTestCase):
 
     def test_wrong_from_the_start(self) -> None:
         """A wrong section, and a busy port, end the start."""
-        self.assertRaises(SettingsError, ApiSeat, self.reactor, self.make_api, {}, "4.1.5")
+        self.assertRaises(SettingsError, ApiSeat, self.reactor, self.make_api, {}, "4.1.5", dict)
         error = self.assertRaises(
-            OSError, ApiSeat, self.reactor, self.make_api, self.section, "4.1.5"
+            OSError, ApiSeat, self.reactor, self.make_api, self.section, "4.1.5", dict
         )
         self.assertIn("please check your `restapi.listen` configuration", str(error))
 
@@ -148,7 +152,7 @@ class SeatTests(SeatTestCase):
             raise ZeroDivisionError
 
         section = {"listen": f"127.0.0.1:{free_port()}"}
-        self.assertRaises(ZeroDivisionError, ApiSeat, self.reactor, broken, section, "4.1.5")
+        self.assertRaises(ZeroDivisionError, ApiSeat, self.reactor, broken, section, "4.1.5", dict)
         self.assertFalse(self.connects(section))
 
 
@@ -170,6 +174,8 @@ class TlsSeatTests(SeatTestCase):
             "cafile": self.cafile,
             "verify_client": "optional",
         }
+        certfile, keyfile = self.authority.client("ctl").write(self.directory, "ctl")
+        self.ctl = {"certfile": certfile, "keyfile": keyfile, "cacert": self.cafile}
         self.take()
         self.seat.start()
         self.events = logged_by(self, "twisted_patroni.seat")
@@ -269,7 +275,7 @@ class TlsSeatTests(SeatTestCase):
         """Nothing listens if the certificate cannot be used, and one line says why."""
         section = {"listen": f"127.0.0.1:{free_port()}", "certfile": "/nowhere/node.crt"}
         error = self.assertRaises(
-            SettingsError, ApiSeat, self.reactor, self.make_api, section, "4.1.5"
+            SettingsError, ApiSeat, self.reactor, self.make_api, section, "4.1.5", dict
         )
         self.assertEqual(
             str(error), "restapi.certfile: cannot read /nowhere/node.crt: No such file or directory"
@@ -284,5 +290,12 @@ class TlsSeatTests(SeatTestCase):
         self.write(not_before=now - 9 * day, not_after=now - 2 * day)
         self.reactor.advance(now.timestamp())
         self.hup()
-        self.assertEqual(self.events, [])
+        self.assertFalse(self.seat.reload_local_certificate())
         self.assertTrue([each for each in log if "has EXPIRED at" in str(each.get("line"))])
+
+    def test_misfits(self) -> None:
+        """What fails because the ctl section does not fit is said."""
+        self.ctl = {}
+        self.seat.reload_config({**self.section, "verify_client": "required"})
+        [event] = self.events
+        self.assertIn("ctl.certfile is not set", str(event["line"]))

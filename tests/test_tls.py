@@ -14,7 +14,8 @@ from zope.interface.verify import verifyObject
 from tests.certificates import Certificate
 from tests.handshakes import TLS_1_2, TLS_1_3, Exchange, TlsCase, client_context, shake
 from twisted_patroni.settings import VerifyClient
-from twisted_patroni.tls import ServerTls, handshake_failure, load
+from twisted_patroni.tls import handshake_failure, load
+from twisted_patroni.web.entrance import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,12 +90,12 @@ class ProtocolTests(TlsCase):
         context.set_cipher_list(b"ALL:@SECLEVEL=0")
         context.set_max_proto_version(SSL.TLS1_1_VERSION)
         with self.assertRaises(SSL.Error) as raised:
-            shake(SSL.Connection(context), SSL.Connection(server.context))
+            shake(SSL.Connection(context), server.serverConnectionForTLS(None))
         self.assertEqual(handshake_failure(Failure(raised.exception)), "protocol_version")
 
-    def offered(self, server: ServerTls) -> list[str]:
+    def offered(self, server: Door) -> list[str]:
         """Return the ciphers for TLS 1.2 and before, in the server's order."""
-        names = SSL.Connection(server.context, None).get_cipher_list()
+        names = server.serverConnectionForTLS(None).get_cipher_list()
         return [name for name in names if not name.startswith("TLS_")]
 
     def test_mozilla(self) -> None:
@@ -123,7 +124,7 @@ class ProtocolTests(TlsCase):
             names = [f"ECDHE-ECDSA-{name}" for name in order]
             self.assertEqual(self.preferred(self.server(), *names), names[0])
 
-    def preferred(self, server: ServerTls, *names: str) -> str:
+    def preferred(self, server: Door, *names: str) -> str:
         """Return the cipher agreed upon with a client that has these."""
         context = client_context(self, self.authority.pem, version=TLS_1_2)
         context.set_ciphers(":".join(names))
@@ -152,7 +153,7 @@ class ProtocolTests(TlsCase):
 
     def test_no_renegotiation(self) -> None:
         """A client that wants another handshake within the connection does not get one."""
-        server = SSL.Connection(self.server().context)
+        server = self.server().serverConnectionForTLS(None)
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
         client = SSL.Connection(context)
@@ -168,7 +169,7 @@ class ResumptionTests(TlsCase):
     """Sessions that are taken up again."""
 
     def resume(
-        self, server: ServerTls, between: Callable[[], object], options: int, version: Any
+        self, server: Door, between: Callable[[], object], options: int, version: Any
     ) -> Exchange:
         """Come twice, as the same client."""
         context = client_context(self, self.authority.pem, self.authority.client("x"), version)
@@ -192,9 +193,9 @@ class ResumptionTests(TlsCase):
                 self.assertEqual(known, verify is not VerifyClient.NONE, (verify, version))
 
     def test_without_tickets(self) -> None:
-        """Clients without tickets resume, too."""
+        """Clients without tickets begin anew, for no session is kept for them."""
         server = self.server(verify=VerifyClient.REQUIRED)
-        self.assertTrue(self.resume(server, lambda: None, ssl.OP_NO_TICKET, TLS_1_2).resumed)
+        self.assertFalse(self.resume(server, lambda: None, ssl.OP_NO_TICKET, TLS_1_2).resumed)
 
     def test_new_context(self) -> None:
         """With a new context everybody is verified anew."""
@@ -213,9 +214,9 @@ class ResumptionTests(TlsCase):
         contexts = load(material.settings, VerifyClient).contexts
         for version in (TLS_1_2, TLS_1_3):
             context.minimum_version = context.maximum_version = version
-            first = Exchange(ServerTls(contexts[VerifyClient.NONE]), context).shake_hands()
+            first = Exchange(Door(context=contexts[VerifyClient.NONE]), context).shake_hands()
             second = Exchange(
-                ServerTls(contexts[VerifyClient.REQUIRED]), context, session=first.client.session
+                Door(context=contexts[VerifyClient.REQUIRED]), context, session=first.client.session
             ).shake_hands()
             self.assertEqual(second.ended, "no_certificate", version)
 

@@ -117,6 +117,7 @@ class VerificationTests(TlsCase):
         """Clients learn which authorities are meant, to choose a certificate by."""
         context = self.server(verify=VerifyClient.OPTIONAL).context
         client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
+        assert context is not None
         shake(client, SSL.Connection(context))
         names = [name.get_components()[-1][1] for name in client.get_client_ca_list()]
         self.assertEqual(names, [b"test CA"])

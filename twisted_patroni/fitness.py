@@ -112,13 +112,13 @@ def misfits(settings: Settings, material: TlsMaterial | None, ctl: CtlFacts) -> 
 
 def shut_out(
     settings: Settings,
-    hosts: Mapping[str, Sequence[Network]],
+    members: Mapping[str, Sequence[Network]],
     admitted: Iterable[Network] = (),
 ) -> list[str]:
     """Say which members the allowlist refuses; one line each, none if all is well.
 
     :param settings: the ``restapi`` section.
-    :param hosts: the other members' hosts with their addresses; those without are not judged.
+    :param members: the other members' addresses, by name; those without are not judged.
     :param admitted: the addresses of the host names in the allowlist.
     """
     if not settings.restricted:
@@ -130,12 +130,11 @@ def shut_out(
         else ""
     )
     return [
-        f"restapi.allowlist shuts out the member at {host}"
+        f"restapi.allowlist shuts out member {name}"
         f" ({', '.join(str(each.network_address) for each in addresses)}):"
         f" its POST /failsafe is refused, so failsafe mode does not hold{helpless}"
-        for host, addresses in sorted(hosts.items())
+        for name, addresses in sorted(members.items())
         if addresses
-        and host not in settings.allowed_hosts
         and not any(each.network_address in network for each in addresses for network in networks)
     ]
 

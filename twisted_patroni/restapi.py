@@ -92,6 +92,7 @@ class RestApi:
     _status: StatusSource = field(init=False)
     _gatekeeper: Gatekeeper = field(init=False)
     _renewal: Renewal = field(init=False)
+    _told: set[str] = field(factory=set, init=False)
     _closing: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
     _waiting: list[Deferred[None]] = field(factory=list, init=False)
@@ -229,6 +230,7 @@ class RestApi:
         self.site.server_token = library_version if token is None else token.encode("latin-1")
         self._gatekeeper.apply(settings)
         self._renewal.watch(settings, material)
+        self._told.clear()
         self._warn()
 
     def _renewed(self, settings: Settings, material: TlsMaterial) -> Deferred[None]:
@@ -260,3 +262,7 @@ class RestApi:
     def _looked(self, look: Look) -> None:
         self.metrics.looks += 1
         self._gatekeeper.know(look.cluster)
+        for line in self._gatekeeper.shut_out(self.engine.node().name):
+            if line not in self._told:
+                self._told.add(line)
+                _log.warn("{line}", line=line)

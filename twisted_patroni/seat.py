@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_patroni import tls
+from twisted_patroni.fitness import CtlFacts, misfits
 from twisted_patroni.listening import open_listener
 from twisted_patroni.renewal import load
 from twisted_patroni.restapi import GRACE
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted_patroni.restapi import RestApi
+    from twisted_patroni.tls import TlsMaterial
 
 _log = Logger()
 
@@ -41,12 +43,14 @@ class ApiSeat:
     :param make_api: builds the API from valid settings, in the reactor's thread.
     :param section: the ``restapi`` section.
     :param version: the engine's version.
+    :param ctl: returns the ``ctl`` section, for clients of this node have it as well.
     """
 
     reactor: Any
     make_api: Callable[[Settings], RestApi]
     section: Mapping[str, Any]
     version: str
+    ctl: Callable[[], Mapping[str, Any]]
     _settings: Settings = field(init=False)
     _reload_failed: bool = field(default=False, init=False)
     _listener: socket = field(init=False)
@@ -59,6 +63,7 @@ class ApiSeat:
         try:
             self._api = self._hop(self.make_api, self._settings)
             self._hop(self._api.apply, self._settings, material)
+            self._warn(self._settings, material)
         except BaseException:
             self._listener.close()
             raise
@@ -103,6 +108,12 @@ class ApiSeat:
             self._settings = settings
             self._reload_failed = False
             self._count("success")
+            self._warn(settings, material)
+
+    def _warn(self, settings: Settings, material: TlsMaterial | None) -> None:
+        """Say in the log which clients will fail, before their users wonder."""
+        for line in misfits(settings, material, CtlFacts.read(self.ctl())):
+            _log.warn("{line}", line=line)
 
     def _count(self, result: str) -> None:
         self.reactor.callFromThread(self._api.reloads.update, [result])

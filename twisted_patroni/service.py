@@ -170,7 +170,9 @@ class PatroniService(Service):
             return self._api
 
         try:
-            return ApiSeat(self._reactor, make_api, section, engine.version)
+            return ApiSeat(
+                self._reactor, make_api, section, engine.version, lambda: self._host.loaded.ctl
+            )
         except SettingsError as error:
             raise UnusableConfiguration(str(error)) from error
         except OSError as error:

@@ -13,10 +13,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from attrs import astuple, define, field, frozen
+from attrs import astuple, field, frozen
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from zope.interface import implementer
 
 from twisted_patroni.pem import (
     CertificateFacts,
@@ -35,13 +33,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cryptography import x509
-    from twisted.protocols.tls import TLSMemoryBIOProtocol
     from twisted.python.failure import Failure
 
 __all__ = [
     "CertificateFacts",
     "ClientCertificate",
-    "ServerTls",
     "TlsError",
     "TlsMaterial",
     "client_certificate",
@@ -229,7 +225,8 @@ def _context(
     context.set_verify(_VERIFY[mode])
     # Sessions belong to the context: with a new one everybody is verified anew.
     context.set_session_id(b"twisted_patroni")
-    context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+    # Tickets let clients resume; a cache would grow with each client that knows none.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_timeout(SESSION_LIFETIME)
     # HTTP/2 is slower here and would need limits of its own.
     context.set_alpn_select_callback(
@@ -299,24 +296,6 @@ def _currency(revoked: x509.CertificateRevocationList, now: datetime) -> str:
             " certificates are refused"
         )
     return ""
-
-
-@implementer(IOpenSSLServerConnectionCreator)
-@define(eq=False)
-class ServerTls:
-    """Makes the server's side of TLS connections, with whatever context is the present one.
-
-    :param context: may be replaced at any time; new connections use it, open ones keep theirs.
-    """
-
-    context: SSL.Context
-
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Return a connection for a client that has just come.
-
-        :param tlsProtocol: the connection's protocol.
-        """
-        return SSL.Connection(self.context, None)
 
 
 @frozen

@@ -80,6 +80,12 @@ class LoadedEngine:
         section: Mapping[str, Any] = self.config.get("restapi") or {}
         return section
 
+    @property
+    def ctl(self) -> Mapping[str, Any]:
+        """The ``ctl`` section, which members' requests mind as well as ``patronictl``."""
+        section: Mapping[str, Any] = self.config.get("ctl") or {}
+        return section
+
 
 def load(configfile: str) -> LoadedEngine:
     """Read a Patroni configuration and set its logging up.

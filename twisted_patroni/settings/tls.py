@@ -43,7 +43,8 @@ class TlsSettings:
     :param keyfile: PEM file with the key; ``None`` if it is in ``certfile``.
     :param keyfile_password: decrypts the key.
     :param cafile: PEM file with the authorities that clients' certificates must come from;
-        ``None`` for the system's.
+        without it no
+        certificate is good (the system's authorities would vouch for anybody).
     :param crlfile: PEM file with revocation lists of all these authorities, if they are to count.
     :param ciphers: OpenSSL's list of ciphers for TLS 1.2; ``None`` for Mozilla's intermediate.
     """

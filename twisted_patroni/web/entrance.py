@@ -66,7 +66,7 @@ class Door:
         address = ip_address(host)
         return any(address in network for network in self.proxies or ())
 
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol | None) -> SSL.Connection:
         """Return the server's side of a new TLS connection.
 
         :param protocol: what will drive it.

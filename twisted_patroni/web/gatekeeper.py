@@ -22,11 +22,12 @@ from twisted_patroni.access import (
     is_right,
 )
 from twisted_patroni.addresses import AddressBook, member_host, member_hosts
+from twisted_patroni.fitness import shut_out
 from twisted_patroni.settings import VerifyClient
 from twisted_patroni.web.connections import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
 
     from twisted_patroni.engine.interface import ClusterView
     from twisted_patroni.passwords import PasswordBook
@@ -137,7 +138,7 @@ class Gatekeeper:
         """
         return host in self._member_addresses or is_loopback(host)
 
-    def member_networks(self) -> Mapping[str, tuple[Network, ...]]:
+    def member_networks(self) -> dict[str, tuple[Network, ...]]:
         """Return the addresses of each member, as last known; those not resolved are missing."""
         found: dict[str, tuple[Network, ...]] = {}
         for member in () if self._members is None else self._members.members:
@@ -145,6 +146,21 @@ class Gatekeeper:
             if networks:
                 found[member.name] = networks
         return found
+
+    def shut_out(self, own_name: str) -> list[str]:
+        """Say which other members the allowlist refuses, as far as that is known.
+
+        :param own_name: this node's name.
+        """
+        settings = self._settings
+        if settings is None or not settings.restricted:
+            return []
+        admitted = self.addresses.networks(settings.allowed_hosts)
+        if settings.allowed_hosts and not admitted:
+            return []
+        others = self.member_networks()
+        others.pop(own_name, None)
+        return shut_out(settings, others, admitted)
 
     def judge(self, endpoint: Endpoint, request: ApiRequest) -> Verdict:
         """Decide on a request; where its password is right, note whose it is.
