@@ -140,6 +140,24 @@ class AddressBookTests(SynchronousTestCase):
         self.assertEqual(self.book.networks(["one"]), TWO)
         self.book.stop()
 
+    def test_changes_are_told(self) -> None:
+        """Who depends on addresses is told when a name turns out to have others than before."""
+        told: list[tuple[Network, ...]] = []
+        self.book.on_change = lambda: told.append(self.book.networks(["one"]))
+        self.book.start()
+        self.book.want(frozenset({"one"}))
+        for networks in (ONE, ONE, TWO):
+            self.names["one"] = networks
+            self.work()
+            self.clock.advance(REFRESH_INTERVAL)
+        self.assertEqual(told, [ONE, TWO])
+        self.book.stop()
+
+    def test_mapped_address(self) -> None:
+        """An IPv4 address in IPv6's spelling is the IPv4 address, as clients are seen."""
+        self.book.want(frozenset({"::ffff:10.0.0.1"}))
+        self.assertEqual(self.book.networks(["::ffff:10.0.0.1"]), ONE)
+
     def test_stop_without_start(self) -> None:
         """Stopping a book that was never started is fine."""
         self.book.stop()
