@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.utils import getProcessOutputAndValue
-
 from tests.real.asking import eventually
 from tests.real.harness import RealClusterTests
-from twisted_patroni.demo.checks import script
+from tests.real.operating import patronictl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,16 +28,9 @@ class PatronictlTests(RealClusterTests):
         :param words: command and arguments.
         :param environment: further variables.
         """
-        usual = {name: text for name, text in os.environ.items() if not name.startswith("PATRONI_")}
-        file = str(self.cluster.nodes[0].config_file)
-        out, err, code = await getProcessOutputAndValue(
-            "timeout",
-            ("60", script("patronictl"), "-c", file, *words),
-            env={**usual, **(environment or {})},
-        )
-        said: str = out.decode() + err.decode()
-        self.assertEqual(code, 0, said)
-        return said
+        done = await patronictl(self.cluster.nodes[0].config_file, *words, environment=environment)
+        self.assertEqual(done.code, 0, done.output)
+        return done.output
 
     async def run_json(self, *words: str) -> Any:
         """Run ``patronictl`` for a document.
