@@ -78,7 +78,6 @@ class CertificateTests(SynchronousTestCase):
             got = settings(**section)
             self.assertIsNone(got.tls)
             self.assertIs(got.verify_client, VerifyClient.NONE)
-            self.assertIsNone(got.certificate_watch)
             self.assertEqual(got.warnings, (text + names,))
         self.assertEqual(settings(verify_client="None").warnings, ())
         self.assertEqual(settings(https_extra_headers={"X": 1}).warnings, ())
@@ -130,6 +129,6 @@ class WatchTests(SynchronousTestCase):
         """A pause that would keep the node busy, or none at all, is an error."""
         for value in (0, 0.5, -1, 86401, "nan", "inf", "5s", "", True, [5]):
             self.assertEqual(
-                error_of(certfile="node.pem", certificate_watch=value),
+                error_of(certificate_watch=value),
                 f"restapi.certificate_watch: expected 1 to 86400 seconds, but got {value!r}",
             )

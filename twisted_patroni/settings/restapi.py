@@ -165,7 +165,7 @@ class Settings:
             tls=tls,
             verify_client=verify_client,
             https_extra_headers=restapi.headers("https_extra_headers"),
-            certificate_watch=restapi.seconds("certificate_watch", *_WATCH) if tls else None,
+            certificate_watch=restapi.seconds("certificate_watch", *_WATCH),
             doors=read_doors(restapi, tls is not None, verify_client),
             rules=read_rules(restapi, {*users, *([] if user is None else [user])}),
             protect_reads=restapi.boolean("protect_reads"),
