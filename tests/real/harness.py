@@ -57,21 +57,24 @@ QUICK: Mapping[str, Any] = {
 }
 
 _LOWEST_PORT, _PORTS = 15000, 15000
+_given: set[int] = set()
 _undestroyed: set[Cluster] = set()
 
 
 def free_ports(count: int, *offsets: int) -> int:
     """Return the first of some adjacent ports that are free, together with those at offsets.
 
-    Each process begins to look at a place of its own, below the ports that the system hands out.
+    Each process begins to look at a place of its own, below the ports that the system hands out,
+    and gets no port twice: those it has got may not be listened on yet.
 
     :param count: how many ports.
     :param offsets: what to add to each port for further ports that must be free.
     """
     for turn in range(0, _PORTS, 10):
         first = _LOWEST_PORT + (os.getpid() * 130 + turn) % _PORTS
-        wanted = [first + number for number in range(count)]
-        if all(_is_free(port + offset) for port in wanted for offset in (0, *offsets)):
+        wanted = {first + number + offset for number in range(count) for offset in (0, *offsets)}
+        if wanted.isdisjoint(_given) and all(_is_free(port) for port in wanted):
+            _given.update(wanted)
             return first
     raise SkipTest("no free ports")
 

@@ -27,6 +27,7 @@ HARMLESS = ("DELETE", "/switchover")
 LET_IN, NO_PASSWORD, FORBIDDEN = 404, 401, 403
 #: Instead of a status: the handshake, or what follows it, was refused, or the connection reset.
 CUT = "cut"
+_TIMEOUT = 10.0
 
 
 @frozen
@@ -67,10 +68,10 @@ class Visitor:
         source = (self.source, 0)
         connection: http.client.HTTPConnection
         if self.context is None:
-            connection = http.client.HTTPConnection(HOST, self.port, 5.0, source)
+            connection = http.client.HTTPConnection(HOST, self.port, _TIMEOUT, source)
         else:
             connection = http.client.HTTPSConnection(
-                HOST, self.port, timeout=5.0, source_address=source, context=self.context
+                HOST, self.port, timeout=_TIMEOUT, source_address=source, context=self.context
             )
         connection.connect()
         connection.auto_open = 0
@@ -129,7 +130,7 @@ class Visitor:
     def knock(self) -> str:
         """Connect and close, and return ``""`` or how that failed."""
         try:
-            socket.create_connection((HOST, self.port), 5.0).close()
+            socket.create_connection((HOST, self.port), _TIMEOUT).close()
         except ConnectionRefusedError:
             return REFUSED
         except OSError as error:
