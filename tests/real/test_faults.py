@@ -51,12 +51,12 @@ class CrowdTests(TestCase):
             await self._restarts(pair, leader)
         with step("many who ask for the cluster share looks at the DCS", *pair.logs):
             await pair.cluster.ready()
-            before = await pair.metric(replica, "patroni_dcs_looks_total")
+            before = await pair.metric(replica, "twisted_patroni_dcs_looks_total")
             begun = now()
             replies = await together(*(pair.get(replica, "/cluster") for _ in range(200)))
             own = (now() - begun) + 2  # the engine's, one a second
             self.assertEqual({reply.code for reply in replies}, {200})
-            looks = await pair.metric(replica, "patroni_dcs_looks_total") - before
+            looks = await pair.metric(replica, "twisted_patroni_dcs_looks_total") - before
             print(
                 f"\n200 requests for /cluster: {looks:.0f} looks at the DCS, {now() - begun:.2f} s"
             )
