@@ -113,6 +113,7 @@ class Ground:
         base_port: int,
         plan: Plan,
         nodes: int = 1,
+        tls: bool = False,
     ) -> Ground:
         """Lay the ground; nothing is started.
 
@@ -122,6 +123,7 @@ class Ground:
         :param base_port: the API's port of the first node.
         :param plan: how much is measured.
         :param nodes: how many nodes.
+        :param tls: let the APIs speak TLS.
         """
         hold = directory.with_suffix(".hold")
         cluster = Cluster(
@@ -131,6 +133,7 @@ class Ground:
             base_port=base_port,
             daemon=contestant.daemon,
             config_overrides=_overrides(hold, plan),
+            tls=tls,
         )
         return cls(contestant, cluster, hold, plan)
 

@@ -68,6 +68,21 @@ ROWS = (
 )
 
 
+def plain_table(results: Mapping[str, Sequence[Values]], title: str, rows: Sequence[Row]) -> str:
+    """Return a table in Markdown: a column for each contestant.
+
+    :param results: the rounds of each contestant, by its name.
+    :param title: what stands above the rows' titles.
+    :param rows: the rows.
+    """
+    lines = _head(title, *results)
+    for row in rows:
+        cells = [_cell(_series(rounds, row.key), row) for rounds in results.values()]
+        if any(cells):
+            lines.append(_line([row.title, *cells]))
+    return "\n".join(lines)
+
+
 def table(results: Mapping[str, Sequence[Values]], upstream: str) -> str:
     """Return the table in Markdown: a column for each contestant, and ratios to upstream's.
 
@@ -77,10 +92,10 @@ def table(results: Mapping[str, Sequence[Values]], upstream: str) -> str:
     :param upstream: the name of the one that the others are compared with.
     """
     others = [name for name in results if name != upstream]
-    heads = ["GET /primary", upstream]
+    heads = [upstream]
     for name in others:
         heads += [name, "ratio (median, range)"]
-    lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
+    lines = _head("GET /primary", *heads)
     for row in ROWS:
         theirs = _series(results[upstream], row.key)
         cells = [row.title, _cell(theirs, row)]
@@ -90,6 +105,10 @@ def table(results: Mapping[str, Sequence[Values]], upstream: str) -> str:
         if any(cell for cell in cells[1:]):
             lines.append(_line(cells))
     return "\n".join(lines)
+
+
+def _head(*cells: str) -> list[str]:
+    return [_line(cells), _line(["---", *["---:"] * (len(cells) - 1)])]
 
 
 def _line(cells: Sequence[str]) -> str:

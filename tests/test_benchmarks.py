@@ -1,11 +1,13 @@
-"""Tests of the benchmarks' arithmetic: what is read from tools and logs, and the table."""
+"""Tests of the benchmarks' arithmetic: what is read from tools and logs, and the tables."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.abuse import ROWS, phases
 from benchmarks.load import Load
-from benchmarks.report import table
+from benchmarks.report import plain_table, table
+from benchmarks.visitor import KEPT, NEW, Visit, percentile, within
 from benchmarks.watch import HaLog, punctuality
 from tests.scratch import scratch_directory
 
@@ -70,3 +72,40 @@ class TableTests(SynchronousTestCase):
         )
         self.assertIn("| no answer within 5 s | 9.00 /s |  |", text)
         self.assertEqual(len(text.splitlines()), 3)
+
+
+class VisitTests(SynchronousTestCase):
+    """Tests of what the well-behaved client writes down."""
+
+    def test_written(self) -> None:
+        """A visit is read as it was written, also one without an answer."""
+        for visit in (Visit(KEPT, 12.5, 0.001), Visit(NEW, 1e6, float("inf"))):
+            self.assertEqual(Visit.parse(f"{visit}\n"), visit)
+
+    def test_percentile(self) -> None:
+        """A share of visits counts by when they began; without an answer there is no time."""
+        visits = [Visit(NEW, number, number / 10) for number in range(100)]
+        self.assertEqual(percentile(within(visits, NEW, 0, 50), 99), 4.9)
+        self.assertEqual(percentile(within(visits, NEW, 50, 100), 50), 7.5)
+        self.assertIsNone(percentile(within(visits, KEPT, 0, 100), 50))
+        waiting = [*visits, *(Visit(NEW, 100, float("inf")) for _ in range(2))]
+        self.assertEqual(percentile(within(waiting, NEW, 0, 101), 50), 5.1)
+        self.assertIsNone(percentile(within(waiting, NEW, 0, 101), 99))
+
+
+class AbuseTests(SynchronousTestCase):
+    """Tests of the table of an attack."""
+
+    def test_columns(self) -> None:
+        """Each phase has its column."""
+        values = {"before.new.p99": 2.0, "during.new.p99": None, "during.idle": 5000.0}
+        text = plain_table(phases(values), "ours", ROWS)
+        self.assertEqual(
+            text.splitlines(),
+            [
+                "| ours | before | while they arrive | under attack | afterwards |",
+                "| --- | ---: | ---: | ---: | ---: |",
+                "| new connections: p99 | 2.00 ms |  | no answer within 5 s |  |",
+                "| at any time idle |  |  | 5000 |  |",
+            ],
+        )
