@@ -225,7 +225,7 @@ class FailureTests(TlsCase):
         self.assertEqual(self.spoken(b"GET /primary HTTP/1.0\r\n\r\n"), "plain_http")
         self.assertEqual(self.spoken(b"OPTIONS / HTTP/1.0\r\n\r\n"), "plain_http")
         self.assertEqual(self.spoken(b"CONNECT a:1 HTTP/1.0\r\n\r\n"), "plain_http")
-        self.assertEqual(self.spoken(b"\x00" * 50), "protocol_version")
+        self.assertEqual(self.spoken(b"\x00" * 50), "not_tls")
 
     def test_closed(self) -> None:
         """A client that leaves is not an error."""

@@ -347,6 +347,7 @@ _FAILURES = (
     ("https proxy request", "plain_http"),
     ("peer did not return a certificate", "no_certificate"),
     ("certificate verify failed", "bad_certificate"),
+    ("wrong version number", "not_tls"),  # of the record: an old client's would be understood
     ("unsupported protocol", "protocol_version"),
     ("version", "protocol_version"),
     ("inappropriate fallback", "protocol_version"),
