@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.x509.verification import PolicyBuilder, Store
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.scratch import scratch_directory
@@ -68,6 +70,14 @@ class CertificateTests(SynchronousTestCase):
         for name in NAMES:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.keys.certificate(name), self.keys.key(name))
+
+    def test_verified(self) -> None:
+        """Strict verifiers take a node's certificate for a server's, and the client's for one."""
+        store = Store([self.certificate("ca")])
+        builder = PolicyBuilder().store(store)
+        for name in (x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))):
+            builder.build_server_verifier(name).verify(self.certificate("pg1"), [])
+        builder.build_client_verifier().verify(self.certificate("client"), [])
 
     def test_kept(self) -> None:
         """What is there stays; what is missing comes from the same authority."""

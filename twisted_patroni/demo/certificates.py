@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
@@ -19,12 +29,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    import trustme
     from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
-_ORGANIZATION = "twisted-patroni demo"
 _BACKDATED = timedelta(days=1)
 _VALID = timedelta(days=365)
+_AUTHORITY_VALID = timedelta(days=3650)
 _RENEWED = timedelta(days=30)
 """How long before its end a certificate is replaced."""
 
@@ -39,59 +48,127 @@ def issue(keys: Keys, servers: Iterable[str], now: datetime) -> None:
     :param now: the present time.
     :raise CannotStart: if what is there cannot be read.
     """
+    loopback = (x509.DNSName("localhost"), x509.IPAddress(ip_address(HOST)))
     try:
-        authority = _authority(keys)
+        authority = _Authority.of(keys, now)
         for name in servers:
-            _issue(keys, name, authority, now, HOST, "localhost")
-        _issue(keys, CLIENT, authority, now, f"{CLIENT}@localhost")
-    except ValueError:
+            authority.provide(keys, name, now, *loopback)
+        authority.provide(keys, CLIENT, now, x509.RFC822Name(f"{CLIENT}@localhost"))
+    except (ValueError, TypeError):
         raise CannotStart(
             f"{keys.directory} holds a damaged certificate or key: remove it, and all are made anew"
         ) from None
 
 
-def _authority(keys: Keys) -> trustme.CA:
-    import trustme  # of the extra "demo"
+@frozen
+class _Authority:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
 
-    certificate, key = keys.certificate(AUTHORITY), keys.key(AUTHORITY)
-    if certificate.exists() and key.exists():
-        return trustme.CA.from_pem(certificate.read_bytes(), key.read_bytes())
-    authority = trustme.CA(organization_name=_ORGANIZATION, organization_unit_name="authority")
-    _write(key, authority.private_key_pem)
-    _write(certificate, authority.cert_pem)
-    return authority
+    @classmethod
+    def of(cls, keys: Keys, now: datetime) -> _Authority:
+        """Return the one that is there, or a new one."""
+        certificate, key = keys.certificate(AUTHORITY), keys.key(AUTHORITY)
+        if certificate.exists() and key.exists():
+            known = load_pem_private_key(key.read_bytes(), None)
+            if not isinstance(known, ec.EllipticCurvePrivateKey):
+                raise TypeError
+            return cls(x509.load_pem_x509_certificate(certificate.read_bytes()), known)
+        new = ec.generate_private_key(ec.SECP256R1())
+        name = _name("authority")
+        builder = _builder(name, new, name, new, now, _AUTHORITY_VALID).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
+        signed = builder.add_extension(_usage(signs=True), critical=True).sign(new, hashes.SHA256())
+        _write(keys, AUTHORITY, signed, new)
+        return cls(signed, new)
+
+    def provide(self, keys: Keys, name: str, now: datetime, *names: x509.GeneralName) -> None:
+        """Make a certificate, if there is none that may be kept.
+
+        :param keys: where it goes.
+        :param name: whose it is.
+        :param now: the present time.
+        :param names: the addresses it is valid for.
+        """
+        there = keys.certificate(name).exists() and keys.key(name).exists()
+        if there and self._keeps(keys.certificate(name).read_bytes(), now):
+            return
+        key = ec.generate_private_key(ec.SECP256R1())
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        signed = (
+            _builder(_name(name), key, self.certificate.subject, self.key, now, _VALID)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        _write(keys, name, signed, key)
+
+    def _keeps(self, pem: bytes, now: datetime) -> bool:
+        certificate = x509.load_pem_x509_certificate(pem)
+        if certificate.not_valid_after_utc < now + _RENEWED:
+            return False
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, InvalidSignature):
+            return False
+        return True
 
 
-def _issue(keys: Keys, name: str, authority: trustme.CA, now: datetime, *names: str) -> None:
-    certificate, key = keys.certificate(name), keys.key(name)
-    there = certificate.exists() and key.exists()
-    if there and _is_good(certificate.read_bytes(), authority, now):
-        return
-    leaf = authority.issue_cert(
-        *names,
-        common_name=name,
-        organization_name=_ORGANIZATION,
-        organization_unit_name="cluster",
-        not_before=now - _BACKDATED,
-        not_after=now + _VALID,
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "twisted-patroni demo"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
     )
-    _write(key, leaf.private_key_pem)
-    _write(certificate, leaf.cert_chain_pems[0])
 
 
-def _is_good(pem: bytes, authority: trustme.CA, now: datetime) -> bool:
-    certificate = load_pem_x509_certificate(pem)
-    if certificate.not_valid_after_utc < now + _RENEWED:
-        return False
-    try:
-        certificate.verify_directly_issued_by(load_pem_x509_certificate(authority.cert_pem.bytes()))
-    except (ValueError, InvalidSignature):
-        return False
-    return True
+def _builder(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    lasting: timedelta,
+) -> x509.CertificateBuilder:
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    issuers = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(key.public_key())
+        .issuer_name(issuer)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATED)
+        .not_valid_after(now + lasting)
+        .add_extension(own, critical=False)
+        .add_extension(issuers, critical=False)
+    )
 
 
-def _write(path: Path, pem: trustme.Blob) -> None:
-    write_private(path, pem.bytes().decode("ascii"))
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _write(
+    keys: Keys, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> None:
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(keys.key(name), pem.decode("ascii"))
+    write_private(keys.certificate(name), certificate.public_bytes(Encoding.PEM).decode("ascii"))
 
 
 class ClientPolicy(BrowserLikePolicyForHTTPS):
@@ -119,7 +196,7 @@ class ClientPolicy(BrowserLikePolicyForHTTPS):
         if self._shown is not None:
             certificate, key = (path.read_bytes() for path in self._shown)
             # Not clientCertificate: what Twisted makes of that, pyOpenSSL deprecates.
-            options["certificate"] = load_pem_x509_certificate(certificate)
+            options["certificate"] = x509.load_pem_x509_certificate(certificate)
             options["privateKey"] = load_pem_private_key(key, None)
         return optionsForClientTLS(
             hostname.decode("ascii"),

@@ -95,15 +95,6 @@ def check_extra(dcs: str) -> None:
         raise CannotStart(f"the {dcs} client is not installed: install twisted_patroni[{dcs}]")
 
 
-def check_trustme() -> None:
-    """Refuse TLS where certificates cannot be made.
-
-    :raise CannotStart: if the library is missing.
-    """
-    if find_spec("trustme") is None:
-        raise CannotStart("cannot make certificates without trustme: install twisted_patroni[demo]")
-
-
 def make_directory(directory: Path) -> None:
     """Make the cluster's directory, readable for its owner only.
 

@@ -125,8 +125,6 @@ class Cluster:
         """
         dcs_name = "raft" if self._dcs is None else next(iter(self._dcs))
         checks.check_extra(dcs_name)
-        if self.tls:
-            checks.check_trustme()
         wanted = Record(len(self.nodes), self.places[0].base_port, dcs_name, Secrets(), self.tls)
         record = recall(self.directory) or wanted
         if record != evolve(wanted, known=record.known):
