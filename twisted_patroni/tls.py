@@ -355,6 +355,7 @@ _FAILURES = (
     ("no suitable", "no_shared_cipher"),
     ("no cipher", "no_shared_cipher"),
     ("unexpected eof", "closed"),
+    ("excess", "excess"),  # a message that is too long, or too many of them
 )
 
 

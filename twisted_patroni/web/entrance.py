@@ -9,10 +9,12 @@ from attrs import define, field
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_patroni.settings import Serves, VerifyClient
+from twisted_patroni.web.channel import Phase
 from twisted_patroni.web.wire import header_lines
 
 if TYPE_CHECKING:
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
 
     from twisted_patroni.settings import Network
     from twisted_patroni.web.answers import Headers
+    from twisted_patroni.web.channel import ApiChannel
     from twisted_patroni.web.site import ApiSite
+
+#: How many bytes may arrive with nothing of HTTP in them; a handshake with a long chain of
+#: certificates needs a quarter of that.
+MOST_BESIDES = 64 * 1024
+EXCESS = "excess"
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -72,7 +80,43 @@ class Door:
         :param protocol: what will drive it.
         """
         assert self.context is not None
-        return SSL.Connection(self.context, None)
+        return _TlsConnection(self.context, None)
+
+
+class _TlsConnection(SSL.Connection):
+    """Knows how much has arrived since something of HTTP did.
+
+    :ivar besides: so many bytes.
+    """
+
+    besides = 0
+
+    def bio_write(self, buf: Any) -> int:
+        self.besides += len(buf)
+        return super().bio_write(buf)
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        received = super().recv(bufsiz, flags)
+        self.besides = 0
+        return received
+
+
+class _TlsTransport(BufferingTLSTransport):
+    """TLS with a client that comes to the point.
+
+    OpenSSL takes what is no HTTP without end, such as TLS 1.3's new keys, and answers each: while
+    it works off what one client has sent, none of the others gets its turn.
+    """
+
+    wrappedProtocol: ApiChannel
+
+    def dataReceived(self, data: bytes) -> None:
+        connection = self.getHandle()
+        super().dataReceived(data)
+        if connection.besides > MOST_BESIDES:
+            if self.wrappedProtocol.phase is not Phase.HANDSHAKE:  # which is counted at its end
+                self.wrappedProtocol.site.handshake_failures[EXCESS] += 1
+            self.failVerification(Failure(SSL.Error([("", "", EXCESS)])))
 
 
 class _Turned(Protocol):
@@ -109,6 +153,7 @@ class Entrance(Factory):
         self._door = door
         self._plain = _Within(site, door)
         self._tls = TLSMemoryBIOFactory(door, False, self._plain, clock=site.reactor)
+        self._tls.protocol = _TlsTransport
 
     def logPrefix(self) -> str:
         """Return what Twisted calls the listener in the log."""
