@@ -19,6 +19,7 @@ from tests.doubles import NOW, VERSION, FakeEngine, FakeLink, primary_row, repli
 from tests.wire_client import Client
 from twisted_patroni.engine.lanes import Lane, Lanes, LaneSize
 from twisted_patroni.events import Hub
+from twisted_patroni.renewal import load
 from twisted_patroni.restapi import RestApi
 from twisted_patroni.settings import Settings
 from twisted_patroni.web.answers import ERROR_HTML
@@ -169,13 +170,13 @@ class ApiInMemory:
         self.apply(self.settings)
 
     def apply(self, settings: Settings) -> None:
-        """Let settings count, plain HTTP ones.
+        """Let settings count, and the files that they name.
 
         :param settings: the settings.
         """
         self.settings = settings
         failures: list[Failure] = []
-        self.api.apply(settings, None).addErrback(failures.append)
+        self.api.apply(settings, load(settings)).addErrback(failures.append)
         for failure in failures:
             failure.raiseException()
 
