@@ -124,15 +124,24 @@ class TlsClient(Wire):
     :param api: whom it talks to.
     :param context: its side of TLS.
     :param factory: the listener's; that of the main one if not given.
+    :param session: an earlier one that the client wants to go on with.
     :ivar alert: what the server said when it gave up, empty if it did not.
     :ivar greeted: the handshake is done, as far as the client knows.
     :ivar ended: the server has said that it will send no more, and the client agrees.
     """
 
-    def __init__(self, api: ApiInMemory, context: ssl.SSLContext, factory: Any = None) -> None:
+    def __init__(
+        self,
+        api: ApiInMemory,
+        context: ssl.SSLContext,
+        factory: Any = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         super().__init__(api, factory)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname="localhost", session=session
+        )
         self.alert = ""
         self.greeted = False
         self.ended = False
@@ -293,7 +302,7 @@ class TlsApiCase(ApiCase):
         section.setdefault("cafile", self.cafile)
         return super().use(engine or failsafe_engine(), lanes or inline_lanes(), **section)
 
-    def certificate(self, serial: int | None = None) -> dict[str, str]:
+    def certificate(self, serial: int | None = None) -> dict[str, Any]:
         """Give the server a new certificate.
 
         :param serial: its serial number, random if not given.
