@@ -90,21 +90,22 @@ class HAProxy:
         """Wait until it sees its servers as expected.
 
         :param what: that, for the report.
-        :param expected: what :meth:`servers` is to return.
+        :param expected: for each server the first words, at least, of what :meth:`servers` says.
         """
-        seen: list[set[tuple[str, ...]]] = [set()]
+        seen: set[tuple[str, ...]] = set()
 
         async def agrees() -> bool:
+            nonlocal seen
             try:
-                seen[0] = await deferToThread(self.servers)
-            except OSError:
+                seen = await deferToThread(self.servers)
+            except OSError:  # it is still starting
                 return False
-            return seen[0] == expected
+            return all(any(row[: len(part)] == part for row in seen) for part in expected)
 
         try:
             await eventually(what, agrees)
         except AssertionError as error:
-            error.add_note(f"HAProxy sees instead: {sorted(seen[0] - expected)}\n{self._log()}")
+            error.add_note(f"HAProxy sees: {sorted(seen)}\n{self._log()}")
             raise
 
     def _log(self) -> str:

@@ -125,7 +125,7 @@ class DoorTests(OneNode):
             for source, code in ((FRIEND, LET_IN), (STRANGER, FORBIDDEN)):
                 visit = await evolve(visitor, source=source).visit(*HARMLESS)
                 self.assertEqual(visit.seen, code, (name, source))
-                await self.logged(f'API thread: {source} - - "DELETE /switchover HTTP/1.1" {code}')
+                await self.logged(f'API thread: {source} - - "DELETE /restart HTTP/1.1" {code}')
         twice = ((FRIEND, LET_IN), (STRANGER, FORBIDDEN)) * 2
         await self.audited(f"haproxy:tcp:{self.proxied}:interface={HOST}", *twice)
         through = evolve(self.visitor, port=proxy.ports["sealed"], source=FRIEND)

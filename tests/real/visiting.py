@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from twisted_patroni.demo.layout import Keys
 
-#: A request that changes nothing if it is let through.
-HARMLESS = ("DELETE", "/switchover")
+#: A request that changes nothing if it is let through, and needs no DCS.
+HARMLESS = ("DELETE", "/restart")
 #: What that is answered.
 LET_IN, NO_PASSWORD, FORBIDDEN = 404, 401, 403
 #: Instead of a status: the handshake, or what follows it, was refused, or the connection reset.
