@@ -85,7 +85,8 @@ class Pipe(StringTransport):
         """Tell the protocol, once, that the connection is gone."""
         if self.connected:
             self.connected = False
-            self.protocol.connectionLost(Failure(reason))  # type: ignore[attr-defined]
+            protocol, self.protocol = self.protocol, None
+            protocol.connectionLost(Failure(reason))  # type: ignore[attr-defined]
 
 
 class Client:

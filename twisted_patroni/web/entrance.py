@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -109,6 +109,18 @@ class _TlsTransport(BufferingTLSTransport):
     """
 
     wrappedProtocol: ApiChannel
+
+    # What refers to each other would fill the memory until the garbage collector comes.
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.unregisterProducer()
+        super().connectionLost(reason)
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        super()._tlsShutdownFinished(reason)
+        if reason is not None and reason.value is not None:
+            reason.value.__traceback__ = None
+            reason.cleanFailure()
 
     def dataReceived(self, data: bytes) -> None:
         connection = self.getHandle()
