@@ -42,8 +42,17 @@ class MemoryTests(TlsApiCase):
 
     def test_vanished(self) -> None:
         """A client may vanish after a request, or before the handshake."""
-        self.assertEqual(self.survivors(lambda client: (client.say(GET), client.leave())), [])
-        self.assertEqual(self.survivors(lambda client: client.leave(ConnectionLost())), [])
+
+        def end(client: TlsClient) -> None:
+            client.say(GET)
+            client.leave()
+
+        self.assertEqual(self.survivors(end), [])
+        self.assertEqual(self.survivors(self.vanish), [])
+
+    def vanish(self, client: TlsClient) -> None:
+        """Leave at once."""
+        client.leave(ConnectionLost())
 
     def test_said_goodbye(self) -> None:
         """It may take its leave."""
@@ -57,11 +66,19 @@ class MemoryTests(TlsApiCase):
 
     def test_too_slow(self) -> None:
         """It may be too slow for the handshake, or for anything after it."""
-        self.assertEqual(self.survivors(lambda client: self.api.wait(20)), [])
-        self.assertEqual(
-            self.survivors(lambda client: (client.shake_hands(), self.api.wait(20))), []
-        )
+
+        def end(client: TlsClient) -> None:
+            client.shake_hands()
+            self.api.wait(20)
+
+        self.assertEqual(self.survivors(lambda client: self.api.clock.pump([0.5] * 40)), [])
+        self.assertEqual(self.survivors(end), [])
 
     def test_no_tls(self) -> None:
         """It may speak something else."""
-        self.assertEqual(self.survivors(lambda client: (client.send(GET), client.leave())), [])
+
+        def end(client: TlsClient) -> None:
+            client.send(GET)
+            client.leave()
+
+        self.assertEqual(self.survivors(end), [])
