@@ -103,6 +103,17 @@ class PlacesTests(SynchronousTestCase):
         self.assertFalse(self.connect(LOOPBACK).pipe.aborted)
         self.assertEqual(self.closed(*trusted), [True] + [False] * 9)
 
+    def test_unread_answers(self) -> None:
+        """Those who do not take what was sent to them, or the end, make room as well."""
+        strangers = self.strangers(7)
+        for each in strangers:
+            each.stop_reading()
+            each.send(GET.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost"))
+        for number in (1, 2, 3):
+            newcomer = self.connect(OTHER)
+            self.assertIn(b" 200 OK", newcomer.ask(GET))
+            self.assertEqual(self.closed(*strangers), [True] * number + [False] * (7 - number))
+
     def test_unix(self) -> None:
         """A Unix socket's clients are on this machine."""
         client = Client(self.site, self.clock, peer=UNIXAddress(None))

@@ -55,6 +55,7 @@ class Phase(Enum):
 
 _BETWEEN_REQUESTS = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.IDLE}
 _UNANSWERABLE = _BETWEEN_REQUESTS | {Phase.HEAD, Phase.BODY}
+_DISPENSABLE = _UNANSWERABLE | {Phase.LINGER, Phase.CLOSE}
 _LENGTH_DIGITS = 18
 _TLS_RECORD = b"\x16"
 # Members and patronictl do not repeat a request: one that met a kept connection as it went away
@@ -110,13 +111,14 @@ class ApiChannel(IdentifiedChannel):
     @property
     def dispensable(self) -> bool:
         """Whether it is the client that is waited for."""
-        return self.phase in _UNANSWERABLE
+        # One that was aborted is on its way already.
+        return self.phase in _DISPENSABLE and self.deadline != math.inf
 
     def retire(self) -> None:
         """Close at once, or after the answer that is being made."""
         if self.phase is Phase.ANSWER:
             self.persistent = False
-        elif self.dispensable:
+        elif self.phase in _UNANSWERABLE:
             # A clean end of TLS would need the client's consent.
             if self.isSecure():
                 self.abort()
