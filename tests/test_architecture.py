@@ -32,6 +32,7 @@ ROOMS = (
         "events",
         "fitness",
         "listening",
+        "memory",
         "metrics",
         "operations",
         "passwords",

@@ -104,6 +104,27 @@ class ConnectionTests(SynchronousTestCase):
         self.site.doStop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_crowd(self) -> None:
+        """It is told, once, when most of a crowd has left, and never of a few."""
+        told: list[int] = []
+        site = ApiSite(self.root, self.clock)
+        site.doStart()
+        self.addCleanup(site.doStop)
+        site.on_crowd_left = lambda: told.append(len(site.connections))
+        for size, stay, expected in ((400, 0, 0), (600, 200, 0), (600, 100, 1), (600, 0, 1)):
+            told.clear()
+            clients = [Client(site, self.clock) for _ in range(size)]
+            for client in clients:
+                client.ask(GET)
+            self.clock.pump([1, 1])
+            for client in clients[stay:]:
+                client.vanish()
+            self.clock.pump([1, 1, 1])
+            self.assertEqual(len(told), expected, (size, stay))
+            for client in clients[:stay]:
+                client.vanish()
+            self.clock.pump([1, 1])
+
     def test_watched_without_port(self) -> None:
         """Connections that outlive their port still have deadlines."""
         self.site.doStart()

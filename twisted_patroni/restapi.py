@@ -15,6 +15,7 @@ from twisted_patroni.addresses import AddressBook
 from twisted_patroni.audit import AuditLog
 from twisted_patroni.doors import Doors
 from twisted_patroni.figures import Figures
+from twisted_patroni.memory import give_back
 from twisted_patroni.metrics import ApiMetrics, endpoint_label
 from twisted_patroni.operations import Operations
 from twisted_patroni.passwords import PasswordBook
@@ -117,6 +118,7 @@ class RestApi:
         self.site.connections.trusts = self._gatekeeper.is_trusted
         self.site.on_answered = self._answered
         self.site.on_left = self._left
+        self.site.on_crowd_left = self._tidy
         self.doors = Doors(self.reactor, self.site)
         self._renewal = Renewal(self.reactor, self.lanes.local.call, self._renewed)
         self._audit = AuditLog(self.reactor)
@@ -255,6 +257,11 @@ class RestApi:
         label = endpoint_label(declared, request.target_path)
         self.metrics.answered(request.method, code, seconds, label)
         self._audit.record(request, code, seconds)
+
+    def _tidy(self) -> None:
+        self.lanes.local.call(give_back).addErrback(
+            lambda failure: _log.debug("No memory is given back: {error}", error=failure.value)
+        )
 
     def _left(self, request: ApiRequest, seconds: float) -> None:
         self._audit.record(request, None, seconds)

@@ -6,6 +6,7 @@ thread that built it and retries queries for that thread only.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -209,6 +210,10 @@ class EngineHost:
         code = 0
         try:
             daemon = self._daemon = self._construct()
+            # What is there now stays for good: a full garbage collection, which halts the reactor
+            # and the HA loop, need not look at it each time.
+            gc.collect()
+            gc.freeze()
             if self._reloading:
                 self.reload()
             if self._stopping:

@@ -35,6 +35,8 @@ __all__ = ["ApiRequest", "ApiSite", "Limits"]
 # Users' `log.loggers` settings name upstream's logger, and the line is the one they know.
 _access_log = logging.getLogger("patroni.api")
 _SWEEP_INTERVAL = 1.0
+#: So many connections leave a mark in memory.
+CROWD = 500
 
 
 class ApiSite(Site):
@@ -45,6 +47,7 @@ class ApiSite(Site):
     :ivar connections: all connections.
     :ivar on_answered: called with request, status and seconds after each answer.
     :ivar on_left: called with a request whose client left before it was answered, and seconds.
+    :ivar on_crowd_left: called when most of many connections are gone.
     :ivar in_flight: how many requests are being answered.
     :ivar overloads: how often a request was refused because too many were being answered.
     :ivar handshakes: TLS handshakes done so far.
@@ -82,6 +85,7 @@ class ApiSite(Site):
         self.door = Door()
         self.on_answered: Callable[[ApiRequest, int, float], None] | None = None
         self.on_left: Callable[[ApiRequest, float], None] | None = None
+        self.on_crowd_left: Callable[[], object] | None = None
         self.in_flight = 0
         self.overloads = 0
         self.handshakes = 0
@@ -90,6 +94,7 @@ class ApiSite(Site):
         self.protocol_errors: Counter[int] = Counter()
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
+        self._most = 0
         self._second = -1
         self._date = b""
         self._closing = False
@@ -187,8 +192,17 @@ class ApiSite(Site):
     def _sweep(self) -> None:
         if not self.connections:
             self._sweeper.stop()
+        self._watch_crowd()
         now = self.reactor.seconds()
         self._each(ApiChannel.overdue, [c for c in self.connections if c.deadline < now])
+
+    def _watch_crowd(self) -> None:
+        present = len(self.connections)
+        self._most = max(self._most, present)
+        if self._most >= CROWD and present < self._most // 4:
+            self._most = present
+            if self.on_crowd_left is not None:
+                self.on_crowd_left()
 
     def _each(self, end: Callable[[ApiChannel], None], channels: Iterable[ApiChannel]) -> None:
         # One connection that cannot be ended must not save the others.
