@@ -16,8 +16,8 @@ def _lines(*lines: str, differs: str = "") -> tuple[Request, ...]:
 _METHODS = (
     "POST /", "POST /nope", "PUT /restart", "PUT /", "DELETE /", "DELETE /config", "PATCH /",
     "PATCH /nope", "TRACE /", "FOO /", "get /", "Get /leader", "POST /patroni", "POST /config",
-    "PUT /reload", "PATCH /restart", "DELETE /reload", "DELETE /failover", "CONNECT node:1",
-    "PROPFIND /", "POST //", "POST *", "DELETE http://node/config", "M-SEARCH *",
+    "PUT /reload", "PATCH /restart", "DELETE /reload", "DELETE /failover", "PROPFIND /",
+    "POST //", "POST *", "DELETE http://node/config", "M-SEARCH *",
 )  # fmt: skip
 
 _REQUEST_LINES = Scene(
@@ -25,6 +25,7 @@ _REQUEST_LINES = Scene(
     (_RECORDED,),
     (
         *(req(line) for line in _METHODS),
+        req("CONNECT node:1", differs="strict-lines"),
         *(req(line, {"x": 1}) for line in ("POST /nope", "PUT /restart", "BREW /coffee")),
         *(req(line, differs="method-tokens") for line in
           ("GET_config /", "POST_reload /x", "GET_liveness /", "DELETE_restart /")),
@@ -44,6 +45,8 @@ _REQUEST_LINES = Scene(
         raw("a blank line first", "\nGET / HTTP/1.0\n\n", differs="blank-line-first"),
         raw("line feeds only", b"GET /leader HTTP/1.0\nHost: x\n\n",
             differs="line-ends", patience=0.5),
+        raw("a TLS handshake", b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + b"x" * 159,
+            differs="tls-to-plain-http", patience=0.5),
         raw("nothing", b"", half_close=True),
         raw("a probe and no more", "GET /liveness HTTP/1.0\n\n", half_close=True),
         raw("half a line", "GET /lea", half_close=True, differs="half-requests"),
@@ -56,7 +59,8 @@ _REQUEST_LINES = Scene(
         raw("two requests at once, 1.1", "GET /leader HTTP/1.1\n\nGET /replica HTTP/1.1\n\n",
             differs="keep-alive"),
         raw("no Host", "GET /leader HTTP/1.1\n\n", differs="keep-alive"),
-        raw("two Hosts", "GET /leader HTTP/1.1\nHost: a\nHost: b\n\n", differs="keep-alive"),
+        raw("two Hosts", "GET /leader HTTP/1.1\nHost: a\nHost: b\n\n",
+            differs="keep-alive strict-headers"),
         raw("POST /nope, 1.1", "POST /nope HTTP/1.1\nHost: a\n\n", differs="keep-alive"),
     ),
 )  # fmt: skip
@@ -74,7 +78,7 @@ _HEADS = Scene(
         _headed("no name", ": x", "strict-headers"),
         _headed("blank in a name", "a b: c", "strict-headers"),
         _headed("blank before the colon", "Host : x", "strict-headers"),
-        _headed("continued", "X-Long: a\n b"),
+        _headed("continued", "X-Long: a\n b", "strict-headers"),
         _headed("continued at once", " a: b", "strict-headers"),
         _headed("empty value", "X-Empty:"),
         _headed("not ASCII", "X-Name: é"),

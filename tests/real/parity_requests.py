@@ -21,6 +21,7 @@ class Request:
     :param differs: slugs of ``docs/differences.md``.
     :param half_close: tell the server that nothing more follows.
     :param patience: seconds after which silence is taken for the answer.
+    :param source: the loopback address that it comes from.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Request:
     differs: tuple[str, ...] = ()
     half_close: bool = False
     patience: float = PATIENCE
+    source: str = "127.0.0.1"
 
 
 #: Requests that only make sense one after the other; one server gets them all, then the other.

@@ -95,7 +95,9 @@ def ask(port: int, request: Request) -> Reply:
     """
     data = b""
     method = request.raw.partition(b" ")[0]
-    with socket.create_connection(("127.0.0.1", port), request.patience) as connection:
+    with socket.create_connection(
+        ("127.0.0.1", port), request.patience, (request.source, 0)
+    ) as connection:
         # A server may close without reading a body to its end.
         with suppress(ConnectionError):
             connection.sendall(request.raw)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from attrs import evolve
+
 from tests.real.parity_requests import Request, Scene, SetUp, Story, req
 
 FUTURE = "2099-01-01T00:00:00+00:00"
@@ -34,6 +36,13 @@ def _with(line: str, authorization: str, body: Any = None, differs: str = "") ->
     return req(line, body, headers=(("Authorization", authorization),), differs=differs)
 
 
+def _from_others(*requests: Request) -> tuple[Request, ...]:
+    """Return requests that come from an address each: what was wrong before does not count."""
+    return tuple(
+        evolve(each, source=f"127.0.1.{number}") for number, each in enumerate(requests, 1)
+    )
+
+
 def _posts(line: str, *bodies: Any, differs: str = "") -> tuple[Request, ...]:
     return tuple(req(line, body, differs=differs) for body in bodies)
 
@@ -54,7 +63,7 @@ _ACCESS = (
     Scene(
         "authentication",
         (_AUTH, _OK),
-        (
+        _from_others(
             *(req(line, {"x": 1} if line.startswith("P") else None) for line in _CHECKED),
             *(_with(line, _basic("parity:wrong"), {"x": 1}) for line in _CHECKED),
             *(
@@ -77,6 +86,19 @@ _ACCESS = (
             _with("POST /mpp", _GOOD, {"x": 1}),
             req("PATCH /config", "not json", name="PATCH /config without password or sense"),
             req("POST /reload", version="HTTP/1.1", differs="keep-alive"),
+        ),
+    ),
+    Scene(
+        "guessed passwords",
+        (_AUTH, _OK),
+        tuple(
+            evolve(each, source="127.0.2.1")  # not where the requests of other scenes come from
+            for each in (
+                *(_with("POST /reload", _basic(f"parity:{number}")) for number in range(5)),
+                _with("POST /reload", _basic("parity:5"), differs="wrong-passwords"),
+                _with("POST /reload", _GOOD, differs="wrong-passwords"),
+                req("POST /reload"),
+            )
         ),
     ),
     Scene("empty password settings", (("restapi", {"auth": ""}), _OK), (req("POST /reload"),)),
