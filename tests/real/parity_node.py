@@ -39,13 +39,15 @@ _START_LIMIT = 60.0
 class Pace:
     """Lets the HA loop run one cycle at a time, so that it cannot repair a state that is shown.
 
+    It is held before a cycle, not after one: what follows a cycle sets the time of the next.
+
     :param ha: upstream's HA loop, which has not begun a cycle yet or may finish the one it is in.
     """
 
     ha: Any
     _turns: threading.Semaphore = field(factory=lambda: threading.Semaphore(0), init=False)
     _free: bool = field(default=False, init=False)
-    _done: threading.Event = field(factory=threading.Event, init=False)
+    _held: threading.Event = field(factory=threading.Event, init=False)
     _cycle: Callable[[], str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -54,19 +56,23 @@ class Pace:
 
     def _run_cycle(self) -> str:
         if not self._free:
+            self._held.set()
             self._turns.acquire()
-        try:
-            return self._cycle()
-        finally:
-            self._done.set()
+        return self._cycle()
 
     def step(self) -> None:
         """Have one cycle run from its beginning to its end."""
-        self._done.clear()
-        self.ha.wakeup()
+        self._wait()
+        self._held.clear()
         self._turns.release()
-        if not self._done.wait(_CYCLE_LIMIT):
-            raise TimeoutError("the HA loop ran no cycle")
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(int(_CYCLE_LIMIT / 0.05)):
+            if self._held.wait(0.05):
+                return
+            self.ha.wakeup()  # it may be between two cycles
+        raise TimeoutError("the HA loop ran no cycle")
 
     def release(self) -> None:
         """Let the loop run freely again."""
