@@ -244,7 +244,7 @@ class ApiSite(Site):
             line = b" ".join((request.method, request.uri, request.clientproto))
             _access_log.debug(
                 'API thread: %s - - "%s" %s - latency: %0.3f ms',
-                request.client_host,
+                request.client_host or "unix",
                 line.decode("ascii", "backslashreplace"),
                 request.code,
                 1000.0 * seconds,
