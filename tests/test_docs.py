@@ -21,6 +21,7 @@ from tests.sections import error_of, settings
 from twisted_patroni.doors import parse_endpoint
 from twisted_patroni.fitness import CtlFacts, misfits
 from twisted_patroni.settings import Limits, Right, Serves, Settings, VerifyClient
+from twisted_patroni.settings.restapi import KEYS
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -91,7 +92,9 @@ class KeyTests(SynchronousTestCase):
             Settings.of(section)
         assert isinstance(schema.validator, dict)
         upstream = {getattr(key, "name", key) for key in schema.validator["restapi"]}
-        self.assertEqual(set(table("Keys")), plain.asked | over_tls.asked | upstream)
+        known = plain.asked | over_tls.asked | upstream
+        self.assertEqual(set(table("Keys")), known)
+        self.assertEqual(set(KEYS), known)
 
     def test_endpoints(self) -> None:
         """So has that of further listeners."""

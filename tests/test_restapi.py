@@ -7,7 +7,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from tests.doubles import NOW
+from tests.logs import logged_by
 from tests.memory_api import ApiCase, Reply
+from tests.tls_api import TlsApiCase
 from twisted_patroni.restapi import GRACE
 
 
@@ -84,3 +87,25 @@ class CloseTests(ApiCase):
         listener = socket.socket()
         self.api.api.open(listener)
         self.assertEqual((listener.fileno(), self.api.clock.ports), (-1, []))
+
+
+class ReminderTests(TlsApiCase):
+    """Certificates that expire while the node runs."""
+
+    def test_each_day(self) -> None:
+        """Once a day the log says that a certificate expires soon."""
+        self.use()
+        self.api.open()
+        log = logged_by(self, "twisted_patroni.restapi")
+        material = self.api.api.material
+        assert material is not None
+        left = material.certificate.not_after.timestamp() - NOW.timestamp()
+        days = int(left // 86400)
+
+        def warnings() -> int:
+            return sum("expires soon" in str(event.get("line")) for event in log)
+
+        self.api.clock.pump([86400] * (days - 20))
+        self.assertEqual(warnings(), 0)
+        self.api.clock.pump([86400] * 10)
+        self.assertGreaterEqual(warnings(), 4)

@@ -188,6 +188,18 @@ class AllowlistTests(SynchronousTestCase):
             )
 
 
+class UnknownKeyTests(SynchronousTestCase):
+    """Keys that nobody knows."""
+
+    def test_warning(self) -> None:
+        """A misspelt key has no effect, as with upstream, but is named."""
+        got = Settings.of({"listen": "127.0.0.1:8008", "protect_read": True})
+        self.assertFalse(got.protect_reads)
+        self.assertEqual(
+            got.warnings, ("restapi.protect_read: there is no such key, so it has no effect",)
+        )
+
+
 class OtherKeyTests(SynchronousTestCase):
     """All other keys."""
 

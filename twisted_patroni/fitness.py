@@ -148,8 +148,7 @@ def _passwords(settings: Settings, ctl: CtlFacts) -> Iterator[str]:
         if settings.credentials is None:
             yield (
                 "ctl.authentication is not set, nor is restapi.authentication, but restapi.users"
-                " is: POST /failsafe of members and all that changes something with patronictl are"
-                " refused"
+                " is: all that changes something with patronictl is refused"
             )
         elif _basic(base64.b64decode(settings.credentials).decode()) != settings.credentials:
             yield (

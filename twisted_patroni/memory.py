@@ -1,4 +1,4 @@
-"""The process's memory: what a crowd of clients took goes back to the system when they have left."""
+"""The process's memory: what a crowd of clients took goes back when they have left."""
 
 from __future__ import annotations
 

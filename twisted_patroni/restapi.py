@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import version as library_version
 
@@ -50,6 +51,8 @@ _log = Logger()
 
 #: Seconds that requests in flight have when the API shuts.
 GRACE = 2.0
+#: Seconds between two warnings of a certificate that expires.
+REMINDER_INTERVAL = 86400.0
 
 
 def local_link(reactor: Any, conninfo: Callable[[], Mapping[str, Any]]) -> Link:
@@ -93,6 +96,7 @@ class RestApi:
     _status: StatusSource = field(init=False)
     _gatekeeper: Gatekeeper = field(init=False)
     _renewal: Renewal = field(init=False)
+    _reminder: LoopingCall = field(init=False)
     _told: set[str] = field(factory=set, init=False)
     _closing: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
@@ -120,6 +124,8 @@ class RestApi:
         self.site.on_left = self._left
         self.site.on_crowd_left = self._tidy
         self.doors = Doors(self.reactor, self.site)
+        self._reminder = LoopingCall(self._warn_of_certificates)
+        self._reminder.clock = self.reactor
         self._renewal = Renewal(self.reactor, self.lanes.local.call, self._renewed)
         self._audit = AuditLog(self.reactor)
         Figures(
@@ -177,6 +183,8 @@ class RestApi:
             return waiting
         self._closing = True
         self._renewal.stop()
+        if self._reminder.running:
+            self._reminder.stop()
         self.doors.close()
         self.site.shut(GRACE).addBoth(self._end)
         return waiting
@@ -233,6 +241,10 @@ class RestApi:
         self._gatekeeper.apply(settings)
         self._renewal.watch(settings, material)
         self._told.clear()
+        if not self._reminder.running:
+            self._reminder.start(REMINDER_INTERVAL, now=False).addErrback(
+                lambda failure: _log.failure("Reminding of certificates has ended", failure)
+            )
         self._warn()
 
     def _renewed(self, settings: Settings, material: TlsMaterial) -> Deferred[None]:
@@ -241,16 +253,20 @@ class RestApi:
 
     def _warn(self) -> None:
         """Say in the log what the operator should know of the settings."""
-        now = datetime.fromtimestamp(self.reactor.seconds(), UTC)
-        about_tls = () if self.material is None else self.material.warnings(now)
-        for line in (*self.settings.warnings, *about_tls):
+        for line in self.settings.warnings:
             _log.warn("{line}", line=line)
+        self._warn_of_certificates()
         for name in self.doors.unguarded(self.settings):
             _log.warn(
                 "SECURITY: anybody who reaches {listen} can restart, switch over, reinitialize and"
                 " reconfigure this cluster: set restapi.authentication or restapi.allowlist",
                 listen=name,
             )
+
+    def _warn_of_certificates(self) -> None:
+        now = datetime.fromtimestamp(self.reactor.seconds(), UTC)
+        for line in () if self.material is None else self.material.warnings(now):
+            _log.warn("{line}", line=line)
 
     def _answered(self, request: ApiRequest, code: int, seconds: float) -> None:
         declared = None if request.endpoint is None else request.endpoint.path

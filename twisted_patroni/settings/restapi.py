@@ -20,6 +20,8 @@ from twisted_patroni.settings.tls import TlsSettings, VerifyClient, read_tls, re
 MINIMUM_BACKLOG = 1024
 #: The shortest and longest pause, in seconds, between two looks at the files of TLS.
 _WATCH = (1.0, 86400.0)
+#: All keys of the section, upstream's and ours.
+KEYS = ["listen", "connect_address", "auth", "authentication", "allowlist", "allowlist_include_members", "http_extra_headers", "https_extra_headers", "server_tokens", "request_queue_size", "thread_pool_size", "legacy_roles", "certfile", "keyfile", "keyfile_password", "cafile", "crlfile", "ciphers", "verify_client", "certificate_watch", "endpoints", "access", "users", "protect_reads", "limits"]
 
 
 @frozen
@@ -173,6 +175,9 @@ class Settings:
             limits=read_limits(restapi.section("limits")),
         )
         _check_together(settings, restapi)
+        for key in section:
+            if key not in KEYS:
+                restapi.warn(key, "there is no such key, so it has no effect")
         return evolve(settings, warnings=tuple(restapi.warnings))
 
 
