@@ -21,7 +21,33 @@ MINIMUM_BACKLOG = 1024
 #: The shortest and longest pause, in seconds, between two looks at the files of TLS.
 _WATCH = (1.0, 86400.0)
 #: All keys of the section, upstream's and ours.
-KEYS = ["listen", "connect_address", "auth", "authentication", "allowlist", "allowlist_include_members", "http_extra_headers", "https_extra_headers", "server_tokens", "request_queue_size", "thread_pool_size", "legacy_roles", "certfile", "keyfile", "keyfile_password", "cafile", "crlfile", "ciphers", "verify_client", "certificate_watch", "endpoints", "access", "users", "protect_reads", "limits"]
+KEYS = (
+    "listen",
+    "connect_address",
+    "auth",
+    "authentication",
+    "allowlist",
+    "allowlist_include_members",
+    "http_extra_headers",
+    "https_extra_headers",
+    "server_tokens",
+    "request_queue_size",
+    "thread_pool_size",
+    "legacy_roles",
+    "certfile",
+    "keyfile",
+    "keyfile_password",
+    "cafile",
+    "crlfile",
+    "ciphers",
+    "verify_client",
+    "certificate_watch",
+    "endpoints",
+    "access",
+    "users",
+    "protect_reads",
+    "limits",
+)
 
 
 @frozen
