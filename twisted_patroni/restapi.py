@@ -167,6 +167,9 @@ class RestApi:
             return
         self.hub.listen(self._looked)
         self._gatekeeper.addresses.start()
+        self._reminder.start(REMINDER_INTERVAL, now=False).addErrback(
+            lambda failure: _log.failure("Reminding of certificates has ended", failure)
+        )
         self.doors.adopt(listener)
         self.doors.answer()
 
@@ -241,10 +244,6 @@ class RestApi:
         self._gatekeeper.apply(settings)
         self._renewal.watch(settings, material)
         self._told.clear()
-        if not self._reminder.running:
-            self._reminder.start(REMINDER_INTERVAL, now=False).addErrback(
-                lambda failure: _log.failure("Reminding of certificates has ended", failure)
-            )
         self._warn()
 
     def _renewed(self, settings: Settings, material: TlsMaterial) -> Deferred[None]:
