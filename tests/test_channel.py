@@ -127,6 +127,7 @@ class DeadlineTests(ChannelTestCase):
         client.send(GET + GET[:7])
         self.pass_time(20)
         self.root.held.pop().answer(text_answer(200, "late"))
+        self.clock.advance(0)
         self.assertIn(b"HTTP/1.1 408 ", self.assert_closed_after(client, 10))
 
     def test_request_in_flight(self) -> None:
@@ -277,7 +278,10 @@ class ProtocolErrorTests(ChannelTestCase):
 
     def test_after_good_request(self) -> None:
         """An error after a good request leaves that one's answer alone."""
-        reply = self.client().ask(GET + b"nonsense\r\n\r\n" + GET)
+        client = self.client()
+        client.send(GET + b"nonsense\r\n\r\n" + GET)
+        self.clock.advance(0)
+        reply = client.received()
         self.assertEqual(reply.count(b"HTTP/1.1 200 "), 1)
         self.assertEqual(reply.count(b"HTTP/1.1 400 "), 1)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import Clock
 
 from tests.test_channel import GET, ChannelTestCase
 from tests.wire_client import SEND_BUFFER, Client
 from twisted_patroni.web.answers import Answer, text_answer
 from twisted_patroni.web.channel import Phase
+from twisted_patroni.web.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.python.failure import Failure
 
+    from twisted_patroni.web.channel import ApiChannel
     from twisted_patroni.web.site import ApiRequest
 
 
@@ -61,19 +66,18 @@ class FairnessTests(ChannelTestCase):
     """Pipelining clients get answers in turns, and no more than they read."""
 
     def test_turns(self) -> None:
-        """A burst is answered in several turns of the reactor, in order and completely."""
+        """A burst is answered in later turns of the reactor, in order and completely."""
         client = self.client()
         paths = [b"/%d" % number for number in range(8)]
         client.send(b"".join(b"GET %b HTTP/1.1\r\n\r\n" % path for path in paths))
-        self.assertEqual(len(self.root.seen), 3)
+        self.assertEqual(len(self.root.seen), 1)
         self.clock.advance(0)
-        self.assertEqual(len(self.root.seen), 8)
         self.assertEqual([request.uri for request in self.root.seen], paths)
         self.assertEqual(client.received().count(b"HTTP/1.1 200 OK"), 8)
         self.assertEqual(client.pipe.producerState, "producing")
 
     def test_others(self) -> None:
-        """Between the turns of one client the others have theirs."""
+        """The connections have their turns one after another."""
         answered = ""
 
         def note(request: ApiRequest, code: int, seconds: float) -> None:
@@ -83,13 +87,41 @@ class FairnessTests(ChannelTestCase):
         self.site.on_answered = note
         clients = [
             Client(self.site, self.clock, peer=IPv4Address("TCP", f"192.0.2.{number}", 1))
-            for number in range(2)
+            for number in range(5)
         ]
         for client in clients:
-            client.send(GET * 9)
+            client.send(GET * 3)
             self.assertEqual(client.pipe.producerState, "paused")
         self.clock.advance(0)
-        self.assertEqual(answered, "000111" * 3)
+        self.assertEqual(answered, "01234" * 3)
+
+    def test_few_at_a_time(self) -> None:
+        """In one turn of the reactor few of them have theirs, however many wait."""
+        called: list[Callable[[], object]] = []
+        taken: list[int] = []
+
+        class Turning(Clock):
+            def callLater(self, when: float, what: Any, *a: Any, **k: Any) -> Any:
+                called.append(what)
+                return super().callLater(when, what)
+
+        turns = Turns(Turning(), 3)
+
+        class Waiting:
+            def __init__(self, number: int) -> None:
+                self.number = number
+
+            def take_turn(self) -> None:
+                taken.append(self.number)
+                if len(taken) < 9:
+                    turns.wait(cast("ApiChannel", self))
+
+        for number in range(5):
+            turns.wait(cast("ApiChannel", Waiting(number)))
+        while called:
+            taken.append(-1)
+            called.pop(0)()
+        self.assertEqual(taken, [-1, 0, 1, 2, -1, 3, 4, 0, -1, 1, 2, 3, -1, 4, 0])
 
     def test_never_reading(self) -> None:
         """A client that does not read its answers is not read either, and its answers are few."""
@@ -161,9 +193,9 @@ class FairnessTests(ChannelTestCase):
         client.send(GET * 8)
         client.stop_reading()
         self.clock.advance(0)
-        self.assertEqual(len(self.root.seen), 3)
+        self.assertEqual(len(self.root.seen), 1)
         client.read_on()
-        self.clock.advance(0)
+        self.clock.pump([0] * 8)
         self.assertEqual(len(self.root.seen), 8)
 
 

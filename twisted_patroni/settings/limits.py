@@ -54,7 +54,7 @@ class Limits:
     :param connections_per_address: connections of one client's address, loopback and the
         cluster's members excepted; further ones are closed.
     :param requests: requests being answered at a time (else 503), loopback and members excepted.
-    :param burst: pipelined requests of one connection before the others have their turn.
+    :param burst: pipelined requests, of all connections, that are begun in a turn of the reactor.
     """
 
     handshake: float = 5.0

@@ -30,7 +30,7 @@ from twisted_patroni.web.request import BodyRefused
 from twisted_patroni.web.wire import HTTP_1_0, HTTP_1_1, bad_line_status, encode_answer, is_field
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IProtocol
+    from twisted.internet.interfaces import IProtocol
     from twisted.python.failure import Failure
 
     from twisted_patroni.web.answers import Answer
@@ -81,8 +81,6 @@ class ApiChannel(IdentifiedChannel):
     _in_flight = False
     _request_line = b""
     _discarded = 0
-    _burst = 0
-    _turn: IDelayedCall | None = None
 
     # Phases and deadlines.
 
@@ -167,9 +165,7 @@ class ApiChannel(IdentifiedChannel):
     def _left(self) -> None:
         self.phase = Phase.CLOSE
         self._answered()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        self.site.turns.leave(self)
         self.site.left(self)
 
     def abort(self) -> None:
@@ -191,7 +187,6 @@ class ApiChannel(IdentifiedChannel):
             self._refuse(error_page(400, close=True))  # or both would wait for the other
             return
         if self.phase in _BETWEEN_REQUESTS:
-            self._burst = 0
             self.enter(Phase.HEAD)
         elif self.phase is Phase.LINGER:
             self._discard(data)
@@ -353,14 +348,12 @@ class ApiChannel(IdentifiedChannel):
             self._linger()
             return
         self._answered()
-        self._burst += 1
         pending = bool(self._buffer) or any(self._dataBuffer)
         if self.persistent:
-            # Answers that nobody reads are not followed by more of them.
-            self.paused = self._waitingForTransport or (
-                pending and self._burst >= self.site.limits.burst
-            )
-            self.enter(Phase.HEAD if pending and not self.paused else Phase.IDLE)
+            # Answers that nobody reads are not followed by more of them, nor are those of a client
+            # that has not waited for them before the others' were given.
+            self.paused = self._waitingForTransport or pending
+            self.enter(Phase.IDLE)
         super().requestDone(request)
         if self.paused:
             self._await_turn()
@@ -373,15 +366,14 @@ class ApiChannel(IdentifiedChannel):
 
     def _await_turn(self) -> None:
         self._networkProducer.pauseProducing()
-        if self._turn is None and not self._waitingForTransport:
-            self._turn = self.site.reactor.callLater(0, self._take_turn)
+        if not self._waitingForTransport:
+            self.site.turns.wait(self)
 
-    def _take_turn(self) -> None:
-        self._turn = None
+    def take_turn(self) -> None:
+        """Go on with what the client has sent ahead."""
         if self._waitingForTransport or self.phase not in (Phase.IDLE, Phase.HEAD):
             return
         self.paused = False
-        self._burst = 0
         if self._buffer:
             self.enter(Phase.HEAD)
         self._networkProducer.resumeProducing()

@@ -20,6 +20,7 @@ from twisted_patroni.web.channel import ApiChannel, Phase
 from twisted_patroni.web.connections import Connections
 from twisted_patroni.web.entrance import Door
 from twisted_patroni.web.request import ApiRequest
+from twisted_patroni.web.turns import Turns
 from twisted_patroni.web.wire import plain_host
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class ApiSite(Site):
     :ivar server_token: the value of the Server header; may be replaced at any time.
     :ivar door: the rules for connections that came through no other :class:`Entrance`.
     :ivar connections: all connections.
+    :ivar turns: those whose requests have come ahead of their answers.
     :ivar on_answered: called with request, status and seconds after each answer.
     :ivar on_left: called with a request whose client left before it was answered, and seconds.
     :ivar on_crowd_left: called when most of many connections are gone.
@@ -81,6 +83,7 @@ class ApiSite(Site):
         )
         self.admit = admit
         self.connections = Connections(limits or Limits())
+        self.turns = Turns(reactor, self.connections.limits.burst)
         self.apply(self.connections.limits)
         self.server_token: bytes = twisted_version
         self.door = Door()
