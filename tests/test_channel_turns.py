@@ -101,7 +101,9 @@ class FairnessTests(ChannelTestCase):
         taken: list[int] = []
 
         class Turning(Clock):
-            def callLater(self, when: float, what: Any, *a: Any, **k: Any) -> Any:
+            def callLater(  # type: ignore[override]
+                self, when: float, what: Callable[..., object], *a: Any, **k: Any
+            ) -> Any:
                 called.append(what)
                 return super().callLater(when, what)
 
