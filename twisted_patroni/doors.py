@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from socket import socket
+from socket import AF_INET, AF_INET6, socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
+from twisted_patroni.listening import set_connection_options
 from twisted_patroni.settings import DoorSettings, Serves, Settings, SettingsError
 from twisted_patroni.web.connections import is_loopback
 from twisted_patroni.web.entrance import Door, Entrance
@@ -95,6 +96,7 @@ class Doors:
                 endpoint = parse_endpoint(self.reactor, each)
                 port = await endpoint.listen(Entrance(self.site, door))
                 opened[each.endpoint] = _Listening(door, port)
+                _prepare(port)
                 if not self._answering:
                     _pause(port)
         except Exception as error:
@@ -170,6 +172,14 @@ def _dress(
     door.proxies = None if own is None else own.proxies
     door.context = contexts[door.verify_client] if tls else None
     door.extra_headers = settings.headers(tls)
+
+
+def _prepare(port: Any) -> None:
+    """Set the options of its connections, where the port is one of TCP."""
+    family = getattr(port, "addressFamily", None)
+    if family in (AF_INET, AF_INET6):
+        with socket(fileno=os.dup(port.fileno())) as listener:
+            set_connection_options(listener)
 
 
 def _pause(port: IListeningPort) -> None:

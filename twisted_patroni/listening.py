@@ -14,6 +14,9 @@ _USER_TIMEOUT_MS = 10_000
 _KEEPALIVE_IDLE_S = 3
 _KEEPALIVE_INTERVAL_S = 2
 _KEEPALIVE_COUNT = 3
+# What a client does not read piles up in the kernel, by megabytes, before anybody is told to stop:
+# thousands of answers for each client that sends requests and never reads.
+_UNSENT_BYTES = 16 * 1024
 
 
 def open_listener(settings: Settings, former: socket.socket | None = None) -> socket.socket:
@@ -63,6 +66,14 @@ def _set_options(listener: socket.socket, dual_stack: bool) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if listener.family == socket.AF_INET6:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
+    set_connection_options(listener)
+
+
+def set_connection_options(listener: socket.socket) -> None:
+    """Set what the connections of a listener inherit.
+
+    :param listener: a listening TCP socket.
+    """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_NODELAY", 1),
@@ -70,6 +81,7 @@ def _set_options(listener: socket.socket, dual_stack: bool) -> None:
         ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S),
         ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S),
         ("TCP_KEEPCNT", _KEEPALIVE_COUNT),
+        ("TCP_NOTSENT_LOWAT", _UNSENT_BYTES),
     ):
         option = getattr(socket, name, None)
         if option is not None:

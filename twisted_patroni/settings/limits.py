@@ -74,7 +74,7 @@ class Limits:
     connections_reserved: int = 100
     connections_per_address: int = 1000
     requests: int = 1000
-    burst: int = 8
+    burst: int = 2
 
 
 def read_limits(section: Section) -> Limits:

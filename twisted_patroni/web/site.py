@@ -36,7 +36,7 @@ __all__ = ["ApiRequest", "ApiSite", "Limits"]
 # Users' `log.loggers` settings name upstream's logger, and the line is the one they know.
 _access_log = logging.getLogger("patroni.api")
 # Often, so that connections whose time is up together do not end, and come again, all at once.
-_SWEEP_INTERVAL = 0.2
+_SWEEP_INTERVAL = 0.1
 #: So many connections leave a mark in memory.
 CROWD = 500
 
