@@ -74,6 +74,9 @@ class Connections:
     def __len__(self) -> int:
         return len(self._channels)
 
+    def __contains__(self, channel: ApiChannel) -> bool:
+        return channel in self._channels
+
     def __iter__(self) -> Iterator[ApiChannel]:
         return iter(self._channels)
 

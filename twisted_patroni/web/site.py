@@ -35,8 +35,11 @@ __all__ = ["ApiRequest", "ApiSite", "Limits"]
 
 # Users' `log.loggers` settings name upstream's logger, and the line is the one they know.
 _access_log = logging.getLogger("patroni.api")
-# Often, so that connections whose time is up together do not end, and come again, all at once.
+# Often, and never many at once: thousands of connections take milliseconds to look at, and those
+# whose time is up together would end, and come again, all together.
 _SWEEP_INTERVAL = 0.1
+_SWEEPS_PER_ROUND = 10
+_SWEEP_AT_LEAST = 100
 #: So many connections leave a mark in memory.
 CROWD = 500
 
@@ -98,6 +101,8 @@ class ApiSite(Site):
         self.protocol_errors: Counter[int] = Counter()
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = reactor
+        self._unswept: list[ApiChannel] = []
+        self._share = _SWEEP_AT_LEAST
         self._most = 0
         self._second = -1
         self._date = b""
@@ -197,8 +202,13 @@ class ApiSite(Site):
         if not self.connections:
             self._sweeper.stop()
         self._watch_crowd()
+        if not self._unswept:
+            self._unswept = list(self.connections)
+            self._share = max(_SWEEP_AT_LEAST, len(self._unswept) // _SWEEPS_PER_ROUND)
         now = self.reactor.seconds()
-        self._each(ApiChannel.overdue, [c for c in self.connections if c.deadline < now])
+        share, self._unswept = self._unswept[-self._share :], self._unswept[: -self._share]
+        late = [c for c in share if c.deadline < now and c in self.connections]
+        self._each(ApiChannel.overdue, late)
 
     def _watch_crowd(self) -> None:
         present = len(self.connections)
