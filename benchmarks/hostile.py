@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 DRIP = 1.0
 #: Seconds until a client that was turned away or dropped comes again.
 _AGAIN = 0.1
+_chance = random.Random(1)
 #: The attackers stand for other machines: they must not take the server's processor time.
 _NICENESS = 10
 _QUESTION = b"GET /primary HTTP/1.1\r\nHost: hostile\r\n\r\n"
@@ -270,8 +272,10 @@ class Group(ClientFactory):
             creator = Credulous(shown if KINDS[self.kind] is SlowBody else None)
             self._factory = TLSMemoryBIOFactory(creator, True, self)
         size = self.attack.sizes()[self.kind]
-        for number in range(size):
-            self.reactor.callLater(self.attack.arriving * number / size, self._connect)
+        for _ in range(size):
+            # Independent of each other, as clients on many machines are: at equal distances they
+            # would go on in step, and each byte of a hundred of them would arrive at once.
+            self.reactor.callLater(self.attack.arriving * _chance.random(), self._connect)
 
     def _connect(self) -> None:
         self.reactor.connectTCP(
@@ -287,11 +291,14 @@ class Group(ClientFactory):
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """Come again."""
-        self.reactor.callLater(_AGAIN, self._connect)
+        self._come_again()
 
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
         """Come again."""
-        self.reactor.callLater(_AGAIN, self._connect)
+        self._come_again()
+
+    def _come_again(self) -> None:
+        self.reactor.callLater(2.0 * _AGAIN * _chance.random(), self._connect)
 
 
 def _tell(groups: list[Group]) -> None:

@@ -54,7 +54,7 @@ class Limits:
     :param connections_per_address: connections of one client's address, loopback and the
         cluster's members excepted; further ones are closed.
     :param requests: requests being answered at a time (else 503), loopback and members excepted.
-    :param burst: pipelined requests, of all connections, that are begun in a turn of the reactor.
+    :param burst: pipelined requests, of all connections, begun in one turn of the reactor.
     """
 
     handshake: float = 5.0
@@ -74,7 +74,7 @@ class Limits:
     connections_reserved: int = 100
     connections_per_address: int = 1000
     requests: int = 1000
-    burst: int = 2
+    burst: int = 1
 
 
 def read_limits(section: Section) -> Limits:

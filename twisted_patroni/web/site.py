@@ -35,11 +35,12 @@ __all__ = ["ApiRequest", "ApiSite", "Limits"]
 
 # Users' `log.loggers` settings name upstream's logger, and the line is the one they know.
 _access_log = logging.getLogger("patroni.api")
-# Often, and never many at once: thousands of connections take milliseconds to look at, and those
-# whose time is up together would end, and come again, all together.
+# Often, and never many at once: to look at thousands of connections takes milliseconds, and so does
+# the end of a hundred, who would come again together, too.
 _SWEEP_INTERVAL = 0.1
 _SWEEPS_PER_ROUND = 10
 _SWEEP_AT_LEAST = 100
+_ENDS_IN_A_TURN = 5
 #: So many connections leave a mark in memory.
 CROWD = 500
 
@@ -182,6 +183,7 @@ class ApiSite(Site):
         """Take note of the end of a connection."""
         self.connections.left(channel)
         if not self.connections:
+            self._unswept.clear()
             self._rest()
             self._gone()
 
@@ -207,14 +209,23 @@ class ApiSite(Site):
             self._share = max(_SWEEP_AT_LEAST, len(self._unswept) // _SWEEPS_PER_ROUND)
         now = self.reactor.seconds()
         share, self._unswept = self._unswept[-self._share :], self._unswept[: -self._share]
-        late = [c for c in share if c.deadline < now and c in self.connections]
-        self._each(ApiChannel.overdue, late)
+        self._end([c for c in share if c.deadline < now])
+
+    def _end(self, late: list[ApiChannel]) -> None:
+        """End connections whose time is up, a few in each turn of the reactor."""
+        some, others = late[:_ENDS_IN_A_TURN], late[_ENDS_IN_A_TURN:]
+        now = self.reactor.seconds()
+        still = [c for c in some if c.deadline < now and c in self.connections]
+        self._each(ApiChannel.overdue, still)
+        if others:
+            self.reactor.callLater(0, self._end, others)
 
     def _watch_crowd(self) -> None:
         present = len(self.connections)
         self._most = max(self._most, present)
         if self._most >= CROWD and present < self._most // 4:
             self._most = present
+            self._unswept.clear()
             if self.on_crowd_left is not None:
                 self.on_crowd_left()
 
