@@ -119,11 +119,12 @@ class ConnectionTests(SynchronousTestCase):
             self.clock.pump([1, 1])
             for client in clients[stay:]:
                 client.vanish()
-            self.clock.pump([1, 1, 1])
+            self.clock.pump([1] * 5)
             self.assertEqual(len(told), expected, (size, stay))
             for client in clients[:stay]:
                 client.vanish()
-            self.clock.pump([1, 1])
+            self.clock.pump([1] * 5)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_watched_without_port(self) -> None:
         """Connections that outlive their port still have deadlines."""

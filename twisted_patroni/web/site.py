@@ -43,6 +43,8 @@ _SWEEP_AT_LEAST = 100
 _ENDS_IN_A_TURN = 5
 #: So many connections leave a mark in memory.
 CROWD = 500
+#: Seconds from the moment when most of them have gone until the others probably have, too.
+CALM = 3.0
 
 
 class ApiSite(Site):
@@ -105,6 +107,7 @@ class ApiSite(Site):
         self._unswept: list[ApiChannel] = []
         self._share = _SWEEP_AT_LEAST
         self._most = 0
+        self._calm = math.inf
         self._second = -1
         self._date = b""
         self._closing = False
@@ -201,7 +204,7 @@ class ApiSite(Site):
             self._sweeper.stop()
 
     def _sweep(self) -> None:
-        if not self.connections:
+        if not self.connections and self._calm == math.inf and self._most < CROWD:
             self._sweeper.stop()
         self._watch_crowd()
         if not self._unswept:
@@ -225,6 +228,9 @@ class ApiSite(Site):
         self._most = max(self._most, present)
         if self._most >= CROWD and present < self._most // 4:
             self._most = present
+            self._calm = self.reactor.seconds() + CALM
+        elif self.reactor.seconds() >= self._calm:
+            self._calm = math.inf
             self._unswept.clear()
             if self.on_crowd_left is not None:
                 self.on_crowd_left()
