@@ -167,6 +167,7 @@ class ApiInMemory:
             self.settings,
             make_link=lambda reactor, conninfo: self.link,
         )
+        self.api.site.turns.interval = 0.0  # clients that pipeline need not be waited for
         self.apply(self.settings)
 
     def apply(self, settings: Settings) -> None:

@@ -32,7 +32,6 @@ class ChannelTestCase(SynchronousTestCase):
         head_bytes=1000,
         headers=20,
         linger_bytes=5000,
-        burst=3,
     )
 
     def setUp(self) -> None:
@@ -40,6 +39,7 @@ class ChannelTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.root = Echo()
         self.site = ApiSite(self.root, self.clock, self.limits)
+        self.site.turns.interval = 0.0
 
     def client(self, secure: bool = False) -> Client:
         """Return a connected client."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import Clock
 
 from tests.test_channel import GET, ChannelTestCase
 from tests.wire_client import SEND_BUFFER, Client
 from twisted_patroni.web.answers import Answer, text_answer
 from twisted_patroni.web.channel import Phase
-from twisted_patroni.web.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.python.failure import Failure
 
-    from twisted_patroni.web.channel import ApiChannel
     from twisted_patroni.web.site import ApiRequest
 
 
@@ -95,35 +90,14 @@ class FairnessTests(ChannelTestCase):
         self.clock.advance(0)
         self.assertEqual(answered, "01234" * 3)
 
-    def test_few_at_a_time(self) -> None:
-        """In one turn of the reactor few of them have theirs, however many wait."""
-        called: list[Callable[[], object]] = []
-        taken: list[int] = []
-
-        class Turning(Clock):
-            def callLater(  # type: ignore[override]
-                self, when: float, what: Callable[..., object], *a: Any, **k: Any
-            ) -> Any:
-                called.append(what)
-                return super().callLater(when, what)
-
-        turns = Turns(Turning(), 3)
-
-        class Waiting:
-            def __init__(self, number: int) -> None:
-                self.number = number
-
-            def take_turn(self) -> None:
-                taken.append(self.number)
-                if len(taken) < 9:
-                    turns.wait(cast("ApiChannel", self))
-
-        for number in range(5):
-            turns.wait(cast("ApiChannel", Waiting(number)))
-        while called:
-            taken.append(-1)
-            called.pop(0)()
-        self.assertEqual(taken, [-1, 0, 1, 2, -1, 3, 4, 0, -1, 1, 2, 3, -1, 4, 0])
+    def test_pace(self) -> None:
+        """They are answered one in a millisecond, however many they are."""
+        self.site.turns.interval = 0.001
+        for _ in range(50):
+            self.client().send(GET * 3)
+        self.assertEqual(len(self.root.seen), 50)
+        self.clock.pump([0.001] * 100)
+        self.assertEqual(len(self.root.seen), 150)
 
     def test_never_reading(self) -> None:
         """A client that does not read its answers is not read either, and its answers are few."""

@@ -39,7 +39,9 @@ class RequestTestCase(SynchronousTestCase):
 
     def make_site(self, root: Resource) -> ApiSite:
         """Return a site that admits what :attr:`decide` admits."""
-        return ApiSite(root, self.clock, Limits(body_bytes=100), lambda r: self.decide(r))
+        site = ApiSite(root, self.clock, Limits(body_bytes=100), lambda r: self.decide(r))
+        site.turns.interval = 0.0
+        return site
 
     def client(self) -> Client:
         """Return a connected client."""

@@ -93,7 +93,7 @@ class LimitTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """A key that is none, or is none of the operator's business, is an error."""
         keys = "handshake, head, body, idle, " + ", ".join(NUMBERS)
-        fixed = ("first_byte", "half_closed", "linger", "close", "burst", "linger_bytes")
+        fixed = ("first_byte", "half_closed", "linger", "close", "linger_bytes")
         for key in (*fixed, "timeout"):
             self.assertEqual(
                 error_of(limits={key: 1}),

@@ -31,7 +31,7 @@ class Limits:
     """What one client, and all of them together, may take.
 
     Times are absolute, in seconds: what a client sends meanwhile does not extend them.
-    ``first_byte``, ``half_closed``, ``linger``, ``close``, ``linger_bytes`` and ``burst`` cannot be
+    ``first_byte``, ``half_closed``, ``linger``, ``close`` and ``linger_bytes`` cannot be
     configured: they follow from how HTTP and this server work, not from what a site needs.
 
     :param handshake: from the accept to the end of the TLS handshake.
@@ -54,7 +54,6 @@ class Limits:
     :param connections_per_address: connections of one client's address, loopback and the
         cluster's members excepted; further ones are closed.
     :param requests: requests being answered at a time (else 503), loopback and members excepted.
-    :param burst: pipelined requests, of all connections, begun in one turn of the reactor.
     """
 
     handshake: float = 5.0
@@ -74,7 +73,6 @@ class Limits:
     connections_reserved: int = 100
     connections_per_address: int = 1000
     requests: int = 1000
-    burst: int = 1
 
 
 def read_limits(section: Section) -> Limits:

@@ -89,7 +89,7 @@ class ApiSite(Site):
         )
         self.admit = admit
         self.connections = Connections(limits or Limits())
-        self.turns = Turns(reactor, self.connections.limits.burst)
+        self.turns = Turns(reactor)
         self.apply(self.connections.limits)
         self.server_token: bytes = twisted_version
         self.door = Door()

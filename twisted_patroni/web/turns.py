@@ -1,4 +1,4 @@
-"""Fair turns: clients that send requests ahead of their answers are answered a few at a time."""
+"""Fair turns: clients that send requests ahead of their answers are answered one at a time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Turns:
     """The queue of connections whose next request has arrived before the answer to the last.
 
     However many there are, and however fast they send, a client that waits for its answers finds no
-    more than a few of them before it.
+    more than a few of them before it, and most of the processor's time is left for others.
 
-    :param reactor: in each of its turns some of them have theirs.
-    :param places: so many.
+    :param reactor: the clock.
+    :param interval: seconds from one turn to the next.
     """
 
     reactor: IReactorTime
-    places: int
+    interval: float = 0.001
     _queue: dict[ApiChannel, None] = field(factory=dict, init=False)
     _call: IDelayedCall | None = field(default=None, init=False)
 
@@ -35,7 +35,7 @@ class Turns:
         """
         self._queue[channel] = None
         if self._call is None:
-            self._call = self.reactor.callLater(0, self._next)
+            self._call = self.reactor.callLater(self.interval, self._next)
 
     def leave(self, channel: ApiChannel) -> None:
         """Forget a connection.
@@ -49,10 +49,8 @@ class Turns:
 
     def _next(self) -> None:
         self._call = None
-        first = [channel for channel, _ in zip(self._queue, range(self.places), strict=False)]
-        for channel in first:
-            del self._queue[channel]
+        channel = next(iter(self._queue))
+        del self._queue[channel]
         if self._queue:
-            self._call = self.reactor.callLater(0, self._next)
-        for channel in first:
-            channel.take_turn()
+            self._call = self.reactor.callLater(self.interval, self._next)
+        channel.take_turn()
