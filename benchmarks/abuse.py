@@ -68,6 +68,7 @@ ROWS = (
     Row("cycle_worst", "HA cycle off its period: worst", "ms"),
     Row("alarms", "leader key lost", "times"),
     Row("cpu", "CPU of the daemon", "%"),
+    Row("fresh", "resident memory, before the first attack of all", "MiB"),
     Row("resident_most", "resident memory, at most", "MiB"),
     Row("resident", "resident memory, at the end", "MiB"),
     Row("resident.times", "resident memory, at the end ÷ before", ""),

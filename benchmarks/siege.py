@@ -39,7 +39,8 @@ class Times:
     :param siege: from then on until they leave.
     :param settling: between their leaving and the phase after it.
     :param patience: how much longer the attackers may take to connect.
-    :param warm_up: how many requests come before everything, kept alive and new in turn.
+    :param warm_up: how many requests come before everything, kept alive and new in turn, and then
+        the same crowd of attackers for the first time.
     """
 
     quiet: float = 20.0
@@ -84,6 +85,12 @@ def besiege(fortress: Fortress, attack: Attack, times: Times) -> Values:
     visitor = Visitor(fortress.port, fortress.authority)
     for number in range(times.warm_up):
         visitor.visit((KEPT, NEW)[number % 2])
+    fresh = resident_bytes(fortress.pid) / 2**20
+    # Allocators keep something of the first crowd that they see, and nothing of those after it.
+    with _Attackers(attack) as attackers:
+        time.sleep(times.arriving)
+        attackers.wait(times.patience)
+    time.sleep(times.settling)
     watches = {name: _Watch(fortress) for name in PHASES}
     with _Visits(fortress) as visits:
         with watches[BEFORE]:
@@ -101,6 +108,7 @@ def besiege(fortress: Fortress, attack: Attack, times: Times) -> Values:
         with watches[AFTER]:
             time.sleep(times.quiet)
     values: Values = {f"{DURING}.{kind}": number for kind, number in least.items()}
+    values[f"{BEFORE}.fresh"] = fresh
     for name, watch in watches.items():
         seen = watch.values | _latencies(visits.all, *watch.span)
         values |= {f"{name}.{key}": value for key, value in seen.items()}
