@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.testing import MemoryReactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -129,6 +130,21 @@ class DoorsTests(TestCase):
             kept.sendall(GET)
             received = await deferToThread(kept.recv, 1000)
         self.assertIn(b" 200 OK", received)
+
+    async def test_rules_from_the_beginning(self) -> None:
+        """A listener has its rules before it can have a connection, also on a reload."""
+        rules: list[Serves] = []
+
+        class Noting(MemoryReactor):
+            def listenTCP(self, port: int, factory: Any, *args: Any, **options: Any) -> Any:
+                rules.append(factory.buildProtocol(None).door.serves)
+                return super().listenTCP(port, factory, *args, **options)
+
+        doors = Doors(Noting(), self.site)
+        doors.answer()
+        wanted = (self.tcp(1, serves=Serves.HEALTH), self.tcp(2, serves=Serves.READ))
+        await doors.apply(evolve(HTTP, doors=wanted), {})
+        self.assertEqual(rules, [Serves.HEALTH, Serves.READ])
 
     async def test_rules_change_at_once(self) -> None:
         """Rules that have changed count for requests of connections that exist, too."""

@@ -79,20 +79,22 @@ class Doors:
         :raise SettingsError: if a listener cannot be opened; the text names it.
         """
         wanted = {each.endpoint: each for each in settings.doors}
-        new = [each for name, each in wanted.items() if name not in self._further]
-        opened = await self._open(new)
-        self._further.update(opened)
+        self._further.update(await self._open(settings, contexts))
         _dress(self.main, settings, contexts)
         for name, each in wanted.items():
             _dress(self._further[name].door, settings, contexts, each)
         for name in self._further.keys() - wanted.keys():
             _stop(self._further.pop(name).port)
 
-    async def _open(self, wanted: list[DoorSettings]) -> dict[str, _Listening]:
+    async def _open(self, settings: Settings, contexts: Contexts) -> dict[str, _Listening]:
+        """Open the listeners that are new, each with its rules from its first connection on."""
         opened: dict[str, _Listening] = {}
         try:
-            for each in wanted:
-                door = Door(each.endpoint)
+            for each in settings.doors:
+                if each.endpoint in self._further:
+                    continue
+                door = Door()
+                _dress(door, settings, contexts, each)
                 endpoint = parse_endpoint(self.reactor, each)
                 port = await endpoint.listen(Entrance(self.site, door))
                 opened[each.endpoint] = _Listening(door, port)
