@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from attrs import field, frozen
 Network = IPv4Network | IPv6Network
 
 _Member = TypeVar("_Member", bound=enum.Enum)
+_Number = TypeVar("_Number", int, float)
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TRUE = frozenset({"true", "on", "yes", "1"})
@@ -96,16 +97,7 @@ class Section:
         :param low: the least that is accepted.
         :param high: the most.
         """
-        value = self.values.get(key)
-        if value is None:
-            return None
-        try:
-            number = int(str(value))
-        except ValueError as error:
-            raise self.wrong(key, "a whole number") from error
-        if not low <= number <= high:
-            raise self.wrong(key, f"{low} to {high}")
-        return number
+        return self._number(key, int, "a whole number", low, high, f"{low} to {high}")
 
     def seconds(self, key: str, low: float, high: float) -> float | None:
         """Return a duration, or ``None`` if there is none.
@@ -114,16 +106,27 @@ class Section:
         :param low: the least that is accepted.
         :param high: the most.
         """
+        expected = f"{low:g} to {high:g} seconds"
+        return self._number(key, float, expected, low, high, expected)
+
+    def _number(
+        self,
+        key: str,
+        kind: Callable[[str], _Number],
+        wanted: str,
+        low: _Number,
+        high: _Number,
+        span: str,
+    ) -> _Number | None:
         value = self.values.get(key)
         if value is None:
             return None
-        expected = f"{low:g} to {high:g} seconds"
         try:
-            number = float(str(value))
+            number = kind(str(value))
         except ValueError as error:
-            raise self.wrong(key, expected) from error
+            raise self.wrong(key, wanted) from error
         if not low <= number <= high:  # so is what is no number ("nan")
-            raise self.wrong(key, expected)
+            raise self.wrong(key, span)
         return number
 
     def text(self, key: str, expected: str, secret: bool = False) -> str | None:
