@@ -14,6 +14,7 @@ from twisted_patroni.web.answers import (
     bare_answer,
     error_page,
     json_answer,
+    problem,
     reason_phrase,
     text_answer,
 )
@@ -77,6 +78,13 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(
             json_answer({}, 503, (("X", "y"),)),
             Answer(503, b"{}", "application/json", (("X", "y"),)),
+        )
+
+    def test_problem(self) -> None:
+        """An error is an object with one sentence."""
+        self.assertEqual(
+            problem(429, 'a "b"', (("Retry-After", "3"),)),
+            Answer(429, b'{"error": "a \\"b\\""}', "application/json", (("Retry-After", "3"),)),
         )
 
     def test_text(self) -> None:

@@ -80,6 +80,16 @@ def text_answer(code: int, sentence: str, headers: Headers = ()) -> Answer:
     return Answer(code, sentence.encode("utf-8"), HTML, headers)
 
 
+def problem(code: int, sentence: str, headers: Headers = ()) -> Answer:
+    """Answer with an error as a JSON object, as the endpoints do that upstream does not have.
+
+    :param code: the HTTP status.
+    :param sentence: what is wrong.
+    :param headers: further headers.
+    """
+    return json_answer({"error": sentence}, code, headers)
+
+
 def bare_answer(code: int) -> Answer:
     """Answer with a status and nothing else, as health checkers expect.
 
