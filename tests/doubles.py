@@ -200,6 +200,19 @@ class FakeEngine:
         """Return this node's view of itself at this moment."""
         return self.view
 
+    def applied_config(self) -> str | None:
+        """Return the digest of the dynamic configuration that the node works by, if it has one."""
+        digest: str | None = self.outcomes.get("applied_config")
+        return digest
+
+    def reload_pending(self) -> bool:
+        """Tell whether a reload was asked for and is still to be done."""
+        return bool(self.outcomes.get("reload_pending", False))
+
+    def restart_matches(self, request: Mapping[str, Any]) -> Deferred[bool]:
+        """Tell whether the node is now what the conditions of a restart ask for."""
+        return self._block("restart_matches", True, dict(request))
+
     def looks_begun(self) -> int:
         """Return how many looks at the DCS this process has begun."""
         return self.begun
@@ -279,6 +292,10 @@ class FakeEngine:
         """Ask members over HTTP whether they could take over, each for at most two seconds."""
         able = [Candidate(name, None) for name in names]
         return self._block("probe", able, tuple(names))
+
+    def ask_member(self, name: str, path: str) -> Deferred[tuple[int, bytes]]:
+        """Ask a member's REST API with the node's own credentials, for two seconds at most."""
+        return self._block("ask_member", (200, b"{}"), name, path)
 
     def restart(self, request: Mapping[str, Any]) -> Deferred[tuple[bool, str]]:
         """Restart PostgreSQL now; takes as long as that takes."""

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from tests.doubles import NOW, VERSION, FakeEngine, FakeLink, primary_row, replica_row
 from tests.wire_client import Client
 from twisted_patroni.engine.lanes import Lane, Lanes, LaneSize
-from twisted_patroni.events import Hub
+from twisted_patroni.looks import Looks
 from twisted_patroni.renewal import load
 from twisted_patroni.restapi import RestApi
 from twisted_patroni.settings import Settings
@@ -156,13 +156,13 @@ class ApiInMemory:
         self.link = FakeLink(primary_row() if self.engine.view.leader else replica_row())
         self.clock = Reactor()
         self.clock.advance(NOW.timestamp())
-        self.hub = Hub(self.clock, self.engine.look)
-        self.engine.on_look = self.hub.publish
+        self.looks = Looks(self.clock, self.engine.look)
+        self.engine.on_look = self.looks.publish
         self.settings = Settings.of({"listen": "127.0.0.1:8008", **section}, VERSION)
         self.api = RestApi(
             self.clock,
             self.engine,
-            self.hub,
+            self.looks,
             lanes or Lanes.on(self.clock),
             self.settings,
             make_link=lambda reactor, conninfo: self.link,

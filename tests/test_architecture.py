@@ -23,13 +23,24 @@ ROOT = Path(twisted_patroni.__file__).parent
 #: The rooms from the ground up. What is in one may import what is in its own and in those below,
 #: except where :data:`APART` says otherwise. A name stands for the module and all below it.
 ROOMS = (
-    ("engine.interface", "settings", "sharing", "postgres", "_pqlink", "_pqsocket", "_privileges"),
+    (
+        "engine.interface",
+        "engine.state",
+        "settings",
+        "sharing",
+        "postgres",
+        "_pqlink",
+        "_pqsocket",
+        "_privileges",
+    ),
     (
         "access",
         "addresses",
         "audit",
         "checks",
+        "drain",
         "events",
+        "looks",
         "fitness",
         "listening",
         "memory",
@@ -51,6 +62,8 @@ ROOMS = (
 APART = {
     "engine": ("engine", "sharing"),
     "engine.lanes": ("engine.interface",),
+    "engine.interface": ("engine.state",),
+    "engine.state": (),
     "demo": ("demo", "_privileges"),
     "__main__": ("demo", "passwords"),
 }

@@ -76,7 +76,8 @@ class CycleTests(SynchronousTestCase):
         """The report reaches the reactor's thread, and the loop does not wait for it."""
         queued: list[tuple[Any, ...]] = []
         reactor = SimpleNamespace(callFromThread=lambda *call: queued.append(call))
-        host = EngineHost(None, reactor, None, None, self.calls.append, self.calls.append)  # type: ignore[arg-type]
+        calls = self.calls.append
+        host = EngineHost(None, reactor, None, None, calls, calls, calls)  # type: ignore[arg-type]
         self.run_cycles(1, host._report_cycle)
         self.assertEqual(self.calls, ["work", "nap"])
         ((function, *arguments),) = queued

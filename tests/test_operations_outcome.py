@@ -19,7 +19,7 @@ from twisted_patroni.engine.interface import (
     Look,
     ModeView,
 )
-from twisted_patroni.events import Hub
+from twisted_patroni.looks import Looks
 from twisted_patroni.operations import (
     Action,
     Operations,
@@ -38,9 +38,9 @@ class OperationsCase(SynchronousTestCase):
         """Put the parts together."""
         self.clock = Clock()
         self.engine = FakeEngine()
-        self.hub = Hub(self.clock, self.engine.look)
-        self.engine.on_look = self.hub.publish
-        self.operations = Operations(self.engine, self.hub, self.clock, lambda: NOW)
+        self.looks = Looks(self.clock, self.engine.look)
+        self.engine.on_look = self.looks.publish
+        self.operations = Operations(self.engine, self.looks, self.clock, lambda: NOW)
 
     def change(self, action: Action, **body: Any) -> Deferred[Outcome]:
         """Ask for a change of leader."""
@@ -213,7 +213,7 @@ class EndingTests(OperationsCase):
         return waiting
 
     def test_poll(self) -> None:
-        """Without any look of the engine's, the hub's own show how it ended."""
+        """Without any look of the engine's, the looks's own show how it ended."""
         waiting = self.begin()
         self.clock.pump([1.0] * 3)
         self.assertNoResult(waiting)
@@ -324,7 +324,7 @@ class EndingTests(OperationsCase):
         self.engine.begun += 1
         early = Look(self.engine.begun, make_cluster(leader="gamma"))
         write.callback(True)
-        self.hub.publish(early)
+        self.looks.publish(early)
         self.assertNoResult(waiting)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)

@@ -77,7 +77,7 @@ class CloseTests(ApiCase):
 
     def test_those_who_wait_for_the_hub(self) -> None:
         """Whoever still waits for a look is cancelled."""
-        waiting: Deferred[None] = self.api.hub.wait(lambda look: None)
+        waiting: Deferred[None] = self.api.looks.wait(lambda look: None)
         self.successResultOf(self.api.api.close())
         self.failureResultOf(waiting, CancelledError)
 

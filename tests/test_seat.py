@@ -14,7 +14,7 @@ from tests.logs import logged_by
 from tests.memory_api import Reactor
 from tests.scratch import free_port, scratch_directory
 from twisted_patroni.engine.lanes import Lanes
-from twisted_patroni.events import Hub
+from twisted_patroni.looks import Looks
 from twisted_patroni.restapi import RestApi
 from twisted_patroni.seat import ApiSeat
 from twisted_patroni.settings import Settings, SettingsError, VerifyClient
@@ -39,11 +39,11 @@ class SeatTestCase(SynchronousTestCase):
     def make_api(self, settings: Settings) -> RestApi:
         """Build the API over doubles."""
         engine = FakeEngine()
-        hub = Hub(self.reactor, engine.look)
+        looks = Looks(self.reactor, engine.look)
         api = RestApi(
             self.reactor,
             engine,
-            hub,
+            looks,
             Lanes.on(self.reactor),
             settings,
             make_link=lambda reactor, conninfo: FakeLink(),

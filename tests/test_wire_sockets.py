@@ -27,7 +27,7 @@ from tests.memory_api import inline_lanes
 from tests.scratch import scratch_directory
 from tests.strict_answers import read_answers
 from tests.wirecase import codes, cut
-from twisted_patroni.events import Hub
+from twisted_patroni.looks import Looks
 from twisted_patroni.restapi import RestApi
 from twisted_patroni.settings import Settings, TlsSettings, VerifyClient
 from twisted_patroni.tls import load
@@ -72,7 +72,7 @@ class WireSocketTests(TestCase):
         self.api = RestApi(
             reactor,
             self.engine,
-            Hub(reactor, self.engine.look),
+            Looks(reactor, self.engine.look),
             inline_lanes(),
             settings,
             make_link=lambda *_: FakeLink(),

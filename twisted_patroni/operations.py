@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from twisted_patroni.engine.interface import ClusterView, Engine, Look
-    from twisted_patroni.events import Hub
+    from twisted_patroni.looks import Looks
 
 _log = Logger()
 
@@ -213,13 +213,13 @@ class Operations:
     """Carries operations out on the engine.
 
     :param engine: what carries them out.
-    :param hub: tells what the DCS shows meanwhile.
+    :param looks: tells what the DCS shows meanwhile.
     :param clock: for the deadline of waiting.
     :param now: the present time, aware of its zone.
     """
 
     engine: Engine
-    hub: Hub
+    looks: Looks
     clock: IReactorTime
     now: Callable[[], datetime]
 
@@ -297,7 +297,7 @@ class Operations:
         )
         seconds = 2 * max(10, self.engine.node().loop_wait)
         try:
-            return await self.hub.wait(judge).addTimeout(seconds, self.clock)
+            return await self.looks.wait(judge).addTimeout(seconds, self.clock)
         except DeferredTimeout:
             return Outcome(
                 503,

@@ -16,6 +16,8 @@ from twisted.web.server import version as library_version
 from twisted_patroni.addresses import AddressBook
 from twisted_patroni.audit import AuditLog
 from twisted_patroni.doors import Doors
+from twisted_patroni.drain import Drains
+from twisted_patroni.events import EventStream, Watcher
 from twisted_patroni.figures import Figures
 from twisted_patroni.memory import give_back
 from twisted_patroni.metrics import ApiMetrics, endpoint_label
@@ -27,6 +29,7 @@ from twisted_patroni.slowing import Slowing
 from twisted_patroni.status import DEADLINE, Link, StatusSource
 from twisted_patroni.web.cluster import ClusterPages
 from twisted_patroni.web.config import Configuration
+from twisted_patroni.web.drain import DrainPages
 from twisted_patroni.web.failsafe import Failsafe
 from twisted_patroni.web.gatekeeper import Gatekeeper
 from twisted_patroni.web.health import HealthChecks
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
     from twisted_patroni.engine.interface import Engine, Look
     from twisted_patroni.engine.lanes import Lanes
-    from twisted_patroni.events import Hub
+    from twisted_patroni.looks import Looks
     from twisted_patroni.settings import Settings
     from twisted_patroni.tls import TlsMaterial
     from twisted_patroni.web.request import ApiRequest
@@ -71,23 +74,29 @@ class RestApi:
 
     :param reactor: the reactor, with sockets, timers and descriptors.
     :param engine: what the API shows and changes.
-    :param hub: tells what the DCS shows.
+    :param looks: tells what the DCS shows.
     :param lanes: where blocking calls run; shown in the metrics.
     :param settings: the validated ``restapi`` section; :meth:`apply` makes it count.
     :param make_link: builds the connection to the local PostgreSQL.
     :ivar doors: the listeners.
+    :ivar drains: whether load balancers are to leave this node.
+    :ivar stream: the events of this node.
+    :ivar watcher: makes them of what the engine tells.
     :ivar material: the certificate in use, and what belongs to it; ``None`` without TLS.
     :ivar reloads: how often other settings were to count so far, by ``success`` and ``failure``.
     """
 
     reactor: Any
     engine: Engine
-    hub: Hub
+    looks: Looks
     lanes: Lanes
     settings: Settings
     make_link: Callable[[Any, Callable[[], Mapping[str, Any]]], Link] = local_link
     site: ApiSite = field(init=False)
     doors: Doors = field(init=False)
+    drains: Drains = field(init=False)
+    stream: EventStream = field(init=False)
+    watcher: Watcher = field(init=False)
     material: TlsMaterial | None = field(default=None, init=False)
     endpoints: list[Endpoint] = field(init=False)
     metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
@@ -106,12 +115,15 @@ class RestApi:
     def __attrs_post_init__(self) -> None:
         self._link = self.make_link(self.reactor, self.engine.conninfo)
         self._status = StatusSource(self.engine, self._link, self.reactor)
+        self.stream = EventStream(self.reactor)
+        self.watcher = Watcher(self.engine, self.looks, self.stream, self.reactor, lambda: None)
         self._gatekeeper = Gatekeeper(
             AddressBook(self.reactor, self.lanes.names.call),
             lambda: self.engine.node().cluster,
             PasswordBook(self.reactor, self.lanes.passwords.call),
             Slowing(self.reactor),
         )
+        self.drains = Drains(self.reactor)
         responder = Responder(self._gatekeeper.judge)
         self.endpoints = endpoints_of(self._handlers())
         self.site = ApiSite(
@@ -137,21 +149,24 @@ class RestApi:
             self._audit,
             self.reloads,
             lambda: self.material,
+            self.drains,
         ).show(self.metrics)
 
     def _handlers(self) -> tuple[object, ...]:
         def now() -> datetime:
             return datetime.fromtimestamp(self.reactor.seconds(), UTC)
 
-        operations = Operations(self.engine, self.hub, self.reactor, now)
+        operations = Operations(self.engine, self.looks, self.reactor, now)
         return (
             HealthChecks(
                 self.engine,
                 self._status,
+                self.drains,
                 lambda: self.settings.legacy_roles,
                 self.reactor.seconds,
             ),
-            ClusterPages(self.engine),
+            ClusterPages(self.engine, self.drains),
+            DrainPages(self.engine, self.drains),
             Configuration(self.engine),
             Failsafe(self.engine),
             Monitoring(self._status, self.metrics),
@@ -166,7 +181,7 @@ class RestApi:
         if self._closing:
             listener.close()
             return
-        self.hub.listen(self._looked)
+        self.looks.listen(self._looked)
         self._gatekeeper.addresses.start()
         self._reminder.start(REMINDER_INTERVAL, now=False).addErrback(
             lambda failure: _log.failure("Reminding of certificates has ended", failure)
@@ -196,8 +211,9 @@ class RestApi:
     def _end(self, result: object) -> None:
         if not self._closed:
             self._closed = True
-            self.hub.stop()
+            self.looks.stop()
             self._gatekeeper.addresses.stop()
+            self.drains.stop()
             self._link.close()
         waiting, self._waiting = self._waiting, []
         for each in waiting:
@@ -285,6 +301,7 @@ class RestApi:
 
     def _looked(self, look: Look) -> None:
         self.metrics.looks += 1
+        self.watcher.looked(look)
         self._gatekeeper.know(look.cluster)
         for line in self._gatekeeper.shut_out(self.engine.node().name):
             if line not in self._told:

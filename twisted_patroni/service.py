@@ -18,7 +18,7 @@ from zope.interface import provider
 
 from twisted_patroni.engine.host import EngineHost, LoadedEngine, UnusableConfiguration
 from twisted_patroni.engine.lanes import Lanes
-from twisted_patroni.events import Hub
+from twisted_patroni.looks import Looks
 from twisted_patroni.restapi import RestApi
 from twisted_patroni.seat import ApiSeat
 from twisted_patroni.settings import SettingsError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from twisted.logger import LogEvent
 
-    from twisted_patroni.engine.interface import Cycle, Engine
+    from twisted_patroni.engine.interface import Cycle, Engine, Stir
     from twisted_patroni.settings import Settings
 
 _log = Logger()
@@ -79,9 +79,15 @@ class PatroniService(Service):
         self._leave = leave
         self._api: RestApi | None = None
         self._engine: Engine | None = None
-        self._hub = Hub(reactor, self._look)
+        self._looks = Looks(reactor, self._look)
         self._host = EngineHost(
-            loaded, reactor, self._lanes, self._seat, self._hub.publish, self._cycled
+            loaded,
+            reactor,
+            self._lanes,
+            self._seat,
+            self._looks.publish,
+            self._cycled,
+            self._stirred,
         )
         self._exit_code = 0
         self._engine_gone = False
@@ -160,13 +166,18 @@ class PatroniService(Service):
     def _cycled(self, cycle: Cycle) -> None:
         assert self._api is not None
         self._api.metrics.cycled(cycle)
+        self._api.watcher.refresh()
+
+    def _stirred(self, stir: Stir) -> None:
+        assert self._api is not None
+        self._api.watcher.stirred(stir)
 
     def _seat(self, engine: Engine, section: Mapping[str, Any]) -> ApiSeat:
         """Put the API into upstream's hands; called in the engine's thread."""
 
         def make_api(settings: Settings) -> RestApi:
             self._engine = engine
-            self._api = RestApi(self._reactor, engine, self._hub, self._lanes, settings)
+            self._api = RestApi(self._reactor, engine, self._looks, self._lanes, settings)
             return self._api
 
         try:

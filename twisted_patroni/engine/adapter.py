@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from patroni import global_config
 from patroni.dcs import Member
-from patroni.exceptions import DCSError, PostgresException
-from patroni.postgresql.misc import postgres_version_to_int
-from patroni.utils import cluster_as_json, deep_compare, parse_bool, parse_int, patch_config
+from patroni.exceptions import DCSError
+from patroni.utils import cluster_as_json, deep_compare, patch_config
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,12 +22,15 @@ from twisted_patroni.engine.interface import (
     ClusterView,
     ConfigConflict,
     DcsUnavailable,
+    EngineError,
     FailoverView,
     Look,
     NodeView,
     StatusQuery,
     StatusRow,
+    config_digest,
 )
+from twisted_patroni.engine.parsing import Parsing
 from twisted_patroni.engine.statement import status_sql
 from twisted_patroni.engine.views import cluster_view, mode_view
 from twisted_patroni.sharing import Patience, SharedNext
@@ -46,9 +48,10 @@ _log = Logger()
 _NEVER_SCHEDULED = ("", "")
 #: Seconds that a caller waits for a look at the DCS at most.
 LOOK_PATIENCE = 10.0
+_ASK_PATIENCE = 2.0
 
 
-class EngineAdapter:
+class EngineAdapter(Parsing):
     """The :class:`~twisted_patroni.engine.interface.Engine` around upstream's daemon object.
 
     :param patroni: upstream's daemon, fully constructed.
@@ -175,6 +178,15 @@ class EngineAdapter:
             scheduled["schedule"] = schedule.isoformat()
         return scheduled
 
+    def applied_config(self) -> str | None:
+        """Return the digest of the dynamic configuration that the node works by, if it has one."""
+        config = self._patroni.config.dynamic_configuration
+        return config_digest(config) if config else None
+
+    def reload_pending(self) -> bool:
+        """Tell whether a reload was asked for and is still to be done."""
+        return bool(self._patroni._received_sighup)
+
     def looks_begun(self) -> int:
         """Return how many looks at the DCS this process has begun."""
         return self._looks
@@ -209,25 +221,6 @@ class EngineAdapter:
         """Take the leader's failsafe message; see the interface."""
         answer: int | str | None = self._patroni.ha.update_failsafe(dict(request))
         return answer
-
-    def parse_size(self, text: str) -> int | None:
-        """Parse an amount with an optional unit into bytes as PostgreSQL's settings do."""
-        return parse_int(text, "B")
-
-    def parse_seconds(self, value: Any) -> int | None:
-        """Parse a duration with an optional unit into seconds as PostgreSQL's settings do."""
-        return parse_int(value, "s")
-
-    def parse_version(self, text: str) -> int:
-        """Parse a PostgreSQL version."""
-        try:
-            return postgres_version_to_int(text)
-        except PostgresException as error:
-            raise ValueError(error.value) from error
-
-    def parse_bool(self, value: Any) -> bool | None:
-        """Parse a truth value as the engine does, ``None`` if it is none."""
-        return parse_bool(value)
 
     # Blocking, each in its lane.
 
@@ -322,6 +315,33 @@ class EngineAdapter:
             return Candidate(name, "not a member")
         status = self._patroni.ha.fetch_node_status(member)
         return Candidate(name, status.failover_limitation())
+
+    def ask_member(self, name: str, path: str) -> Deferred[tuple[int, bytes]]:
+        """Ask a member's REST API with the node's own credentials; see the interface."""
+
+        def ask() -> tuple[int, bytes]:
+            cluster = self._last_cluster
+            member = cluster.get_member(name, False) if cluster else None
+            if not isinstance(member, Member):
+                raise EngineError(f"{name} is not a member")
+            try:
+                response = self._patroni.request(
+                    member, "GET", path.lstrip("/"), timeout=_ASK_PATIENCE, retries=0
+                )
+            except Exception as error:  # urllib3 has many
+                raise EngineError(f"{name} does not answer: {error}") from error
+            return response.status, bytes(response.data)
+
+        return self._lanes.probe.call(ask)
+
+    def restart_matches(self, request: Mapping[str, Any]) -> Deferred[bool]:
+        """Tell whether the node is now what the conditions of a restart ask for."""
+        return self._lanes.local.call(
+            self._patroni.ha.restart_matches,
+            request.get("role"),
+            request.get("postgres_version"),
+            "restart_pending" in request,  # whatever its value, as upstream has it
+        )
 
     def restart(self, request: Mapping[str, Any]) -> Deferred[tuple[bool, str]]:
         """Restart PostgreSQL now; takes as long as that takes."""

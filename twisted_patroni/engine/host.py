@@ -26,9 +26,10 @@ from twisted.logger import Logger
 
 from twisted_patroni.engine.adapter import EngineAdapter
 from twisted_patroni.engine.interface import Cycle
+from twisted_patroni.engine.observer import observe_stirs
 
 if TYPE_CHECKING:
-    from twisted_patroni.engine.interface import Engine, Look
+    from twisted_patroni.engine.interface import Engine, Look, Stir
     from twisted_patroni.engine.lanes import Lanes
 
 _log = Logger()
@@ -168,6 +169,7 @@ class EngineHost:
     :param make_api: builds the API when upstream asks for it.
     :param looked: told in the reactor's thread of each look at the DCS.
     :param cycled: told in the reactor's thread of each HA cycle.
+    :param stirred: told in the reactor's thread of what happens in between.
     """
 
     loaded: LoadedEngine
@@ -176,6 +178,7 @@ class EngineHost:
     make_api: ApiMaker
     looked: Callable[[Look], None]
     cycled: Callable[[Cycle], None]
+    stirred: Callable[[Stir], None]
     ended: Deferred[int] = field(factory=Deferred, init=False)
     _daemon: Patroni | None = field(default=None, init=False)
     _reloading: bool = field(default=False, init=False)
@@ -243,6 +246,7 @@ class EngineHost:
         finally:
             patroni.api.RestApiServer = upstream_api  # type: ignore[misc]
         daemon.observe_cycles(self._report_cycle, self.reactor.seconds)
+        observe_stirs(daemon, self._report_stir)
         return daemon
 
     def _report_look(self, look: Look) -> None:
@@ -250,6 +254,9 @@ class EngineHost:
 
     def _report_cycle(self, cycle: Cycle) -> None:
         self.reactor.callFromThread(self.cycled, cycle)
+
+    def _report_stir(self, stir: Stir) -> None:
+        self.reactor.callFromThread(self.stirred, stir)
 
 
 def _exit_code(error: BaseException) -> int:

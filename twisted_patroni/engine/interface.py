@@ -1,4 +1,4 @@
-"""What the API may know of an engine and ask of it: frozen views, errors and one protocol.
+"""What the API may ask of an engine: one protocol, its errors, and the views it speaks in.
 
 Everything above this module is written against these names, so it can be driven by a double in
 memory and never sees an object of the `patroni` package.
@@ -8,7 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import field, frozen
+from attrs import frozen
+
+from twisted_patroni.engine.state import (
+    QUERYABLE_STATES,
+    RUNNING,
+    STATES,
+    UNKNOWN_STATE,
+    Candidate,
+    ClusterView,
+    Cycle,
+    FailoverView,
+    Look,
+    MemberView,
+    ModeView,
+    NodeView,
+    StatusQuery,
+    StatusRow,
+    Stir,
+    config_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,28 +35,29 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-UNKNOWN_STATE = "unknown"
-RUNNING = "running"
-#: The states in which PostgreSQL may answer a query (contract: node status).
-QUERYABLE_STATES = frozenset({"running", "restarting", "starting"})
-#: PostgreSQL states in the order of the metric ``patroni_postgres_state``, with their names there.
-STATES: tuple[tuple[str, str], ...] = (
-    ("initdb", "initializing new cluster"),
-    ("initdb_failed", "initdb failed"),
-    ("custom_bootstrap", "running custom bootstrap script"),
-    ("custom_bootstrap_failed", "custom bootstrap failed"),
-    ("creating_replica", "creating replica"),
-    ("running", "running"),
-    ("starting", "starting"),
-    ("bootstrap_starting", "starting after custom bootstrap"),
-    ("start_failed", "start failed"),
-    ("restarting", "restarting"),
-    ("restart_failed", "restart failed"),
-    ("stopping", "stopping"),
-    ("stopped", "stopped"),
-    ("stop_failed", "stop failed"),
-    ("crashed", "crashed"),
-)
+__all__ = [
+    "QUERYABLE_STATES",
+    "RUNNING",
+    "STATES",
+    "UNKNOWN_STATE",
+    "Candidate",
+    "ClusterView",
+    "ConfigConflict",
+    "Cycle",
+    "DcsUnavailable",
+    "Engine",
+    "EngineError",
+    "FailoverView",
+    "LaneFull",
+    "Look",
+    "MemberView",
+    "ModeView",
+    "NodeView",
+    "StatusQuery",
+    "StatusRow",
+    "Stir",
+    "config_digest",
+]
 
 
 class EngineError(Exception):
@@ -80,219 +100,6 @@ class ConfigConflict(EngineError):
         return "the configuration in the DCS has changed meanwhile"
 
 
-@frozen
-class MemberView:
-    """One member of the cluster as the DCS has it.
-
-    :param name: its name.
-    :param api_url: where its REST API is, as it published it.
-    """
-
-    name: str
-    api_url: str | None
-
-
-@frozen
-class FailoverView:
-    """The failover key of the DCS.
-
-    :param leader: who is to step down, if named.
-    :param candidate: who is to take over, if named.
-    :param scheduled_at: when, for a scheduled switchover.
-    :param version: the key's version, for a conditional write.
-    """
-
-    leader: str | None
-    candidate: str | None
-    scheduled_at: datetime | None
-    version: Any = field(default=None, eq=False, repr=False)
-
-
-@frozen
-class ModeView:
-    """What the cluster's dynamic configuration says about its way of working.
-
-    :param paused: automatic failover is off.
-    :param standby_cluster: the cluster follows another one.
-    :param synchronous: synchronous replication is asked for.
-    :param quorum: it is quorum based.
-    :param maximum_lag_on_failover: in bytes.
-    """
-
-    paused: bool = False
-    standby_cluster: bool = False
-    synchronous: bool = False
-    quorum: bool = False
-    maximum_lag_on_failover: int = 1048576
-
-
-@frozen
-class ClusterView:
-    """The cluster as one look at the DCS showed it.
-
-    :param leader: name of the leader, or ``None``.
-    :param unlocked: nobody holds the leader key.
-    :param leader_timeline: the leader's timeline, if it published one.
-    :param last_lsn: the last WAL position the leader published, in bytes; 0 if unknown.
-    :param members: the members.
-    :param sync_members: the standbys that the synchronisation key names, in lower case.
-    :param failover: the failover key, if there is one.
-    :param history: the lines of the history key.
-    :param config: the dynamic configuration, or ``None`` if the key was never written.
-    :param config_version: its version, for a conditional write.
-    :param mode: what that configuration asks for.
-    :param worker_members: members of MPP worker groups.
-    """
-
-    leader: str | None
-    unlocked: bool
-    leader_timeline: int | None
-    last_lsn: int
-    members: tuple[MemberView, ...]
-    sync_members: frozenset[str]
-    failover: FailoverView | None
-    history: Sequence[Any] = field(eq=False)
-    config: Mapping[str, Any] | None = field(eq=False)
-    config_version: Any = field(eq=False, repr=False)
-    mode: ModeView
-    worker_members: tuple[MemberView, ...] = ()
-
-
-@frozen
-class Look:
-    """One look at the DCS: what it showed, and when it began.
-
-    :param number: counts the looks begun in this process; a look whose number is greater than
-        :meth:`Engine.looks_begun` at some moment began after that moment.
-    :param cluster: what it showed.
-    """
-
-    number: int
-    cluster: ClusterView
-
-
-@frozen
-class Cycle:
-    """One cycle of the HA loop, on the reactor's clock, without the wait for the next one."""
-
-    began: float
-    ended: float
-
-
-@frozen
-class NodeView:
-    """This node, from the engine's memory, at one moment.
-
-    :param name: the member's name.
-    :param scope: the cluster's name.
-    :param version: the engine's version.
-    :param state: PostgreSQL's state text.
-    :param role: PostgreSQL's role text.
-    :param leader: this node holds an unexpired leader key.
-    :param cluster: the cluster as last seen, ``None`` while the DCS is out of reach.
-    :param mode: what the dynamic configuration asks for, also while ``cluster`` is ``None``.
-    :param global_quorum: quorum commit as the HA loop last applied it.
-    :param failsafe_active: the node stays up only because all members agree.
-    :param failsafe_mode: failsafe mode is configured.
-    :param failsafe_members: names and URLs of the failsafe topology, ``None`` if not known.
-    :param dcs_last_seen: Unix time of the last good contact with the DCS, in whole seconds.
-    :param next_run: Unix time of the next HA cycle.
-    :param ttl: of the leader key, in seconds.
-    :param loop_wait: between HA cycles, in seconds.
-    :param tags: the configured tags.
-    :param effective_tags: those, and what the engine has set for now.
-    :param failover_priority: 0 for a node that must not be promoted.
-    :param system_identifier: of the database, ``None`` if not known yet.
-    :param pending_restart: parameters waiting for a restart, with old and new value.
-    :param scheduled_restart: the scheduled restart, without what is internal to the engine.
-    :param watchdog_healthy: the watchdog is what the configuration asks for.
-    :param log_queue_size: records waiting in the log queue, when more than normal; else 0.
-    :param log_records_lost: records lost because that queue was full.
-    """
-
-    name: str
-    scope: str
-    version: str
-    state: str
-    role: str
-    leader: bool
-    cluster: ClusterView | None
-    mode: ModeView = ModeView()
-    global_quorum: bool = False
-    failsafe_active: bool = False
-    failsafe_mode: bool = False
-    failsafe_members: Mapping[str, str] | None = None
-    dcs_last_seen: int = 0
-    next_run: float = 0.0
-    ttl: int = 30
-    loop_wait: int = 10
-    tags: Mapping[str, Any] = field(factory=dict)
-    effective_tags: Mapping[str, Any] = field(factory=dict)
-    failover_priority: int = 1
-    system_identifier: str | None = None
-    pending_restart: Mapping[str, Any] = field(factory=dict)
-    scheduled_restart: Mapping[str, Any] | None = None
-    watchdog_healthy: bool = True
-    log_queue_size: int = 0
-    log_records_lost: int = 0
-
-    @property
-    def noloadbalance(self) -> bool:
-        """Whether the node asks to be left out of load balancing."""
-        return bool(self.tags.get("noloadbalance", False))
-
-
-@frozen
-class StatusQuery:
-    """The statement to ask for PostgreSQL's status; its columns are :class:`StatusRow`'s."""
-
-    sql: str
-
-
-@frozen
-class StatusRow:
-    """The one row of the status statement.
-
-    :param start_time: when the postmaster started.
-    :param timeline: of a primary; 0 in recovery.
-    :param location: WAL position of a primary in bytes.
-    :param replayed: replayed WAL position in bytes.
-    :param received: received WAL position in bytes.
-    :param replay_paused: WAL replay is paused.
-    :param replayed_timestamp: commit time of the last replayed transaction.
-    :param latest_end: the position the WAL sender last reported.
-    :param receiver_status: of the WAL receiver.
-    :param restore_command: as PostgreSQL has it, since version 12.
-    :param written: WAL position written by the receiver, since version 13.
-    :param senders: one mapping for each WAL sender, or ``None``.
-    """
-
-    start_time: datetime | None
-    timeline: int
-    location: int | None
-    replayed: int | None
-    received: int | None
-    replay_paused: bool | None
-    replayed_timestamp: datetime | None
-    latest_end: int | None
-    receiver_status: str | None
-    restore_command: str | None
-    written: int | None
-    senders: Sequence[Mapping[str, Any]] | None
-
-
-@frozen
-class Candidate:
-    """What a member answered when asked whether it could take over.
-
-    :param name: the member.
-    :param limitation: why it could not, or ``None``.
-    """
-
-    name: str
-    limitation: str | None
-
-
 class Engine(Protocol):
     """The HA engine as the API sees it.
 
@@ -310,6 +117,12 @@ class Engine(Protocol):
 
     def node(self) -> NodeView:
         """Return this node's view of itself at this moment."""
+
+    def applied_config(self) -> str | None:
+        """Return the digest of the dynamic configuration that the node works by, if it has one."""
+
+    def reload_pending(self) -> bool:
+        """Tell whether a reload was asked for and is still to be done."""
 
     def looks_begun(self) -> int:
         """Return how many looks at the DCS this process has begun."""
@@ -368,6 +181,20 @@ class Engine(Protocol):
 
     def probe(self, names: Sequence[str]) -> Deferred[list[Candidate]]:
         """Ask members over HTTP whether they could take over, each for at most two seconds."""
+
+    def ask_member(self, name: str, path: str) -> Deferred[tuple[int, bytes]]:
+        """Ask a member's REST API with the node's own credentials, for two seconds at most.
+
+        :param name: the member.
+        :param path: what to GET, with its query.
+        :return: status and body; fails with :class:`EngineError` if there is no answer.
+        """
+
+    def restart_matches(self, request: Mapping[str, Any]) -> Deferred[bool]:
+        """Tell whether the node is now what the conditions of a restart ask for.
+
+        :param request: as for :meth:`restart`.
+        """
 
     def restart(self, request: Mapping[str, Any]) -> Deferred[tuple[bool, str]]:
         """Restart PostgreSQL now; takes as long as that takes."""

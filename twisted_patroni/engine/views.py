@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from patroni import global_config
+from patroni.utils import cluster_as_json
 
 from twisted_patroni.engine.interface import ClusterView, FailoverView, MemberView, ModeView
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from patroni.dcs import Cluster
 
 
@@ -29,7 +32,26 @@ def mode_view(cluster: Cluster | None) -> ModeView:
 
 
 def _members(cluster: Cluster) -> tuple[MemberView, ...]:
-    return tuple(MemberView(member.name, member.api_url) for member in cluster.members)
+    """Return the members as `patronictl list` shows them, in the DCS's order."""
+    shown = {each["name"]: each for each in cluster_as_json(cluster)["members"]}
+    return tuple(_member(shown[member.name]) for member in cluster.members)
+
+
+def _member(shown: Mapping[str, Any]) -> MemberView:
+    lag = shown.get("lag")
+    return MemberView(
+        name=shown["name"],
+        api_url=shown["api_url"],
+        role=shown["role"],
+        state=str(shown["state"]),
+        host=shown.get("host"),
+        port=shown.get("port"),
+        timeline=shown.get("timeline"),
+        lag=lag if isinstance(lag, int) else None,
+        tags=shown.get("tags") or {},
+        pending_restart=bool(shown.get("pending_restart")),
+        scheduled_restart=shown.get("scheduled_restart"),
+    )
 
 
 def cluster_view(cluster: Cluster) -> ClusterView:

@@ -1,0 +1,155 @@
+"""Watches the engine: makes a picture of what it tells, and events of what has changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from twisted_patroni.engine.interface import Stir
+from twisted_patroni.events.compare import changes, lag_class
+from twisted_patroni.events.model import MemberState, NodeState, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from twisted_patroni.engine.interface import ClusterView, Engine, Look, MemberView, NodeView
+    from twisted_patroni.events.stream import EventStream
+    from twisted_patroni.looks import Looks
+
+#: Seconds for which what this node has done to the leader key counts for more than looks that do
+#: not show it yet: they may come from a cache that the write has not reached.
+CLAIM_TIME = 1.0
+_LEADERS = ("leader", "standby_leader")
+
+
+@frozen
+class _Claim:
+    """What this node has just done to the leader key.
+
+    :param leader: who holds it now.
+    :param before: who was known to hold it.
+    :param until: when the looks are right again in any case, on the clock.
+    """
+
+    leader: str | None
+    before: str | None
+    until: float
+
+
+@define(eq=False)
+class Watcher:
+    """Keeps a stream's view up to date and publishes what changes.
+
+    :param engine: what is watched.
+    :param looks: tells of the looks at the DCS, and takes some when the engine was woken.
+    :param stream: where the events go.
+    :param clock: the time.
+    :param drain: returns why the node is drained, ``None`` if it is not.
+    """
+
+    engine: Engine
+    looks: Looks
+    stream: EventStream
+    clock: IReactorTime
+    drain: Callable[[], Mapping[str, Any] | None]
+    _number: int = field(default=0, init=False)
+    _cluster: ClusterView | None = field(default=None, init=False)
+    _claim: _Claim | None = field(default=None, init=False)
+
+    def looked(self, look: Look) -> None:
+        """Take note of a look at the DCS.
+
+        :param look: what it showed; one that began before the last one noted is out of date.
+        """
+        if look.number > self._number:
+            self._number, self._cluster = look.number, look.cluster
+            self.refresh()
+
+    def stirred(self, stir: Stir) -> None:
+        """Take note of what has happened between looks.
+
+        :param stir: what it was.
+        """
+        if stir is Stir.ACQUIRED:
+            self._claimed(self.engine.node().name)
+        elif stir is Stir.RELEASED:
+            self._claimed(None)
+        if stir is Stir.NODE:
+            self.refresh()
+        else:
+            self.looks.look_now()
+
+    def _claimed(self, leader: str | None) -> None:
+        view = self.stream.view
+        before = None if view is None else view.leader
+        self._claim = _Claim(leader, before, self.clock.seconds() + CLAIM_TIME)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the engine's memory, and publish what has changed since the last time."""
+        if self._cluster is None:
+            return
+        old, new = self.stream.view, self._picture(self.engine.node(), self._cluster)
+        self.stream.view = new
+        for change in () if old is None else changes(old, new):
+            self.stream.publish(change.type, change.data)
+
+    def _picture(self, node: NodeView, cluster: ClusterView) -> View:
+        old = self.stream.view
+        leader = self._leader(cluster)
+        former = {} if old is None else {each.name: each.lag_class for each in old.members}
+        maximum = cluster.mode.maximum_lag_on_failover
+        members = [_member(each, maximum, former.get(each.name)) for each in cluster.members]
+        return View(
+            scope=node.scope,
+            node=NodeState(
+                node.name, node.state, node.role, tuple(sorted(node.pending_restart)), self.drain()
+            ),
+            leader=leader,
+            last_leader=leader or (None if old is None else old.last_leader),
+            timeline=cluster.leader_timeline if leader == cluster.leader else None,
+            members=tuple(sorted(members, key=lambda member: member.name)),
+            paused=cluster.mode.paused,
+            failsafe=node.failsafe_active,
+            dcs=node.cluster is not None,
+            switchover=_switchover(cluster),
+            sync=tuple(
+                sorted(each.name for each in members if each.name.lower() in cluster.sync_members)
+            )
+            if cluster.mode.synchronous
+            else (),
+            config=cluster.config,
+            history=cluster.history,
+        )
+
+    def _leader(self, cluster: ClusterView) -> str | None:
+        seen = None if cluster.unlocked else cluster.leader
+        claim = self._claim
+        if claim is None:
+            return seen
+        stale = seen in (None, claim.before) and seen != claim.leader
+        if stale and self.clock.seconds() < claim.until:
+            return claim.leader
+        self._claim = None
+        return seen
+
+
+def _member(member: MemberView, maximum_lag: int, former: str | None) -> MemberState:
+    leads = member.role in _LEADERS
+    return MemberState(
+        **{name: getattr(member, name) for name in MemberState.ATTRIBUTES if name != "lag_class"},
+        name=member.name,
+        lag_class=None if leads else lag_class(member.lag, maximum_lag, former),
+        lag=member.lag,
+    )
+
+
+def _switchover(cluster: ClusterView) -> dict[str, Any] | None:
+    failover = cluster.failover
+    if failover is None or failover.scheduled_at is None:
+        return None
+    at = failover.scheduled_at.isoformat()
+    return {"from": failover.leader, "to": failover.candidate, "at": at}
