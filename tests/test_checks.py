@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.doubles import NOW, make_cluster, make_node, make_replica
 from twisted_patroni.checks import (
     HealthQuery,
+    covers,
     decide,
     liveness,
     ready_without_status,
@@ -237,6 +238,33 @@ class DecideTests(SynchronousTestCase):
             HealthQuery(1048576, "streaming", {"dc": "east", "": "x"}),
         )
         self.assertEqual(HealthQuery.of({}, None), HealthQuery())
+
+
+class CoversTests(SynchronousTestCase):
+    """The health checks that a drain answers."""
+
+    def test_table(self) -> None:
+        """A drain covers what may want a replica, if asked what may want a leader, never health."""
+        for path, kind in PATHS.items():
+            leader = kind in ("leader", "primary", "standby_leader")
+            self.assertIs(covers(path, primary=False), not leader and kind != "health", path)
+            self.assertIs(covers(path, primary=True), kind != "health", path)
+
+    def test_mixtures(self) -> None:
+        """Names that say several things are covered by what decides about them."""
+        for path, usual, primary in (
+            ("/primary-replica", False, True),
+            ("/replica-health", True, True),
+            ("/read-only-health", True, True),
+            ("/read-only-sync-health", False, False),
+        ):
+            self.assertIs(covers(path, primary=False), usual, path)
+            self.assertIs(covers(path, primary=True), primary, path)
+
+    def test_never_health(self) -> None:
+        """What a drain does not cover answers as ever."""
+        for path in ("/health", "/healthz", "/x-health-x"):
+            self.assertFalse(covers(path, primary=True), path)
 
 
 class LivenessTests(SynchronousTestCase):

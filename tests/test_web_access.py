@@ -30,6 +30,8 @@ CHECKED: list[tuple[str, str, Any, int]] = [
     ("POST", "/citus", {"type": "x"}, 200),
     ("POST", "/mpp", {"type": "x"}, 200),
     ("POST", "/reload/anything", None, 202),
+    ("DELETE", "/drain", None, 404),
+    ("POST", "/drain", None, 200),
 ]
 FAILSAFE: tuple[str, str, Any, int] = ("POST", "/failsafe", MESSAGE, 200)
 OPEN = [

@@ -102,14 +102,17 @@ class RuleTests(IdentityCase):
                 (opened, Right.READ, False): [
                     "GET /cluster",
                     "GET /config",
+                    "GET /drain",
                     "GET /failsafe",
                     "GET /history",
                     "GET /metrics",
                 ],
                 (checked, Right.CONFIGURE, False): ["PATCH /config", "POST /reload", "PUT /config"],
                 (checked, Right.OPERATE, False): [
+                    "DELETE /drain",
                     "DELETE /restart",
                     "DELETE /switchover",
+                    "POST /drain",
                     "POST /failover",
                     "POST /reinitialize",
                     "POST /restart",

@@ -154,6 +154,24 @@ def decide(path: str, query: HealthQuery, node: NodeView, status: Status) -> int
     return OK if healthy and _tags_match(node, query.tags) else UNAVAILABLE
 
 
+def covers(path: str, *, primary: bool) -> bool:
+    """Tell whether a drained node answers 503 to a health check, whatever else it is.
+
+    `/read-only` and its kin are covered on a primary, too: it must be possible to empty a node.
+    `/health` is not, for it asks whether PostgreSQL runs.
+
+    :param path: the path asked for.
+    :param primary: whether the drain covers the checks that look for a primary or leader, too.
+    """
+    if path == "/" or any(word in path for word in ("leader", "master", "primary", "read-write")):
+        return primary
+    if "replica" in path:
+        return True
+    if "read-only" in path and "sync" not in path and "quorum" not in path:
+        return True
+    return "health" not in path
+
+
 def liveness(node: NodeView, now: float) -> bool | None:
     """Tell whether the HA loop runs on time.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted_patroni.audit import AuditLog
+    from twisted_patroni.drain import Drains
     from twisted_patroni.engine.lanes import Lane, Lanes
     from twisted_patroni.metrics import ApiMetrics
     from twisted_patroni.slowing import Slowing
@@ -32,6 +33,7 @@ class Figures:
     :param audit: the lines written.
     :param reloads: those of the ``restapi`` section, by result.
     :param material: returns the certificate in use, ``None`` without TLS.
+    :param drains: whether load balancers are to leave this node.
     """
 
     site: ApiSite
@@ -41,6 +43,7 @@ class Figures:
     audit: AuditLog
     reloads: Counter[str]
     material: Callable[[], TlsMaterial | None]
+    drains: Drains
 
     def show(self, metrics: ApiMetrics) -> None:
         """Have all of them shown.
@@ -168,7 +171,12 @@ class Figures:
         )
 
     def _work(self, metrics: ApiMetrics) -> None:
-        status, audit = self.status, self.audit
+        status, audit, drains = self.status, self.audit, self.drains
+
+        def drained() -> dict[str, int]:
+            drain = drains.current
+            return {"replica": drain is not None, "primary": drain is not None and drain.primary}
+
         metrics.counter(
             "twisted_patroni_status_statements_total",
             "Statements that asked PostgreSQL for its status.",
@@ -190,4 +198,10 @@ class Figures:
             lambda: self.reloads,
             "result",
             known=("success", "failure"),
+        )
+        metrics.gauge(
+            "twisted_patroni_drained",
+            "Whether load balancers are told to leave this node.",
+            drained,
+            "role",
         )

@@ -239,12 +239,19 @@ def _positions(status: Status) -> dict[str, Any]:
     }
 
 
-def document(node: NodeView, status: Status, *, legacy_roles: bool = False) -> dict[str, Any]:
+def document(
+    node: NodeView,
+    status: Status,
+    *,
+    legacy_roles: bool = False,
+    drain: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the node status as health checks and ``GET /patroni`` send it.
 
     :param node: the engine's view.
     :param status: PostgreSQL's status.
     :param legacy_roles: say ``master`` for ``primary`` as Patroni 3 did.
+    :param drain: why load balancers are to leave this node, if they are.
     """
     role = "master" if legacy_roles and status.role == _PRIMARY else status.role
     result: dict[str, Any] = {"state": status.state}
@@ -263,8 +270,10 @@ def document(node: NodeView, status: Status, *, legacy_roles: bool = False) -> d
             result["replication_state"] = status.replication_state
         if status.senders:
             result["replication"] = status.senders
-    result |= _cluster_part(node)
-    return result | _node_part(node)
+    result |= _cluster_part(node) | _node_part(node)
+    if drain is not None:
+        result["drain"] = drain
+    return result
 
 
 def _cluster_part(node: NodeView) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from twisted_patroni.web.answers import Answer, json_answer
 from twisted_patroni.web.routing import endpoint
 
 if TYPE_CHECKING:
+    from twisted_patroni.drain import Drains
     from twisted_patroni.engine.interface import ClusterView, Engine
     from twisted_patroni.web.resource import Call
 
@@ -28,16 +29,28 @@ class ClusterPages:
     """Shows the cluster.
 
     :param engine: the engine.
+    :param drains: whether load balancers are to leave this node.
     """
 
     engine: Engine
+    drains: Drains
 
     @endpoint(
         "GET", "/cluster/:rest*", summary="The members, as the DCS has them now.", right=Right.READ
     )
     async def cluster(self, call: Call) -> Answer:
         """Look at the DCS, once for all who ask together."""
-        return json_answer(await self.engine.cluster_document())
+        cluster = await self.engine.cluster_document()
+        drain = self.drains.current
+        if drain is None:
+            return json_answer(cluster)
+        # Nobody but the node itself knows of its drain, and the document belongs to others, too.
+        own = self.engine.node().name
+        members = [
+            {**member, "drain": drain.document} if member["name"] == own else member
+            for member in cluster["members"]
+        ]
+        return json_answer({**cluster, "members": members})
 
     @endpoint(
         "GET",

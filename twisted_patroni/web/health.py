@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from twisted_patroni.drain import Drain, Drains
     from twisted_patroni.engine.interface import Engine
     from twisted_patroni.status import Snapshot, StatusSource
     from twisted_patroni.web.resource import Call
@@ -39,12 +40,14 @@ class HealthChecks:
 
     :param engine: the engine.
     :param status: PostgreSQL's status.
+    :param drains: whether load balancers are to leave this node.
     :param legacy_roles: whether to say ``master`` for ``primary``.
     :param time: Unix time in seconds.
     """
 
     engine: Engine
     status: StatusSource
+    drains: Drains
     legacy_roles: Callable[[], bool]
     time: Callable[[], float]
 
@@ -56,21 +59,37 @@ class HealthChecks:
     )
     def check(self, call: Call) -> Deferred[Answer]:
         """Decide on any path that no other endpoint has; an unknown one is never healthy."""
-        # Balancers ask the same question again and again: it is answered once per snapshot.
-        key = call.request.method, call.request.uri
-        return self.status.current().addCallback(
-            lambda seen: seen.once(key, lambda snapshot: self._checked(snapshot, call))
-        )
+        # Balancers ask the same question again and again: it is answered once per snapshot,
+        # and per drain, which may begin or end while a snapshot is in use.
+        asked = call.request.method, call.request.uri
 
-    def _checked(self, seen: Snapshot, call: Call) -> Answer:
+        def answer(seen: Snapshot) -> Answer:
+            drain = self.drains.current
+            key = asked if drain is None else (asked, drain)
+            return seen.once(key, lambda snapshot: self._checked(snapshot, call, drain))
+
+        return self.status.current().addCallback(answer)
+
+    def _checked(self, seen: Snapshot, call: Call, drain: Drain | None) -> Answer:
+        if drain is not None and checks.covers(call.path, primary=drain.primary):
+            code = UNAVAILABLE
+        else:
+            code = self._decided(seen, call)
+        return bare_answer(code) if call.bodiless else self._shown(seen, code, drain)
+
+    def _decided(self, seen: Snapshot, call: Call) -> int:
         lag = call.query.get("lag")
         query = HealthQuery.of(call.query, None if lag is None else self.engine.parse_size(lag))
-        code = checks.decide(call.path, query, seen.node, seen.status)
-        return bare_answer(code) if call.bodiless else self._shown(seen, code)
+        return checks.decide(call.path, query, seen.node, seen.status)
 
-    def _shown(self, seen: Snapshot, code: int) -> Answer:
-        legacy_roles = self.legacy_roles()
-        return json_answer(document(seen.node, seen.status, legacy_roles=legacy_roles), code)
+    def _shown(self, seen: Snapshot, code: int, drain: Drain | None) -> Answer:
+        shown = document(
+            seen.node,
+            seen.status,
+            legacy_roles=self.legacy_roles(),
+            drain=None if drain is None else drain.document,
+        )
+        return json_answer(shown, code)
 
     @endpoint("GET", "/liveness/:rest*", summary="Answer 200 while the HA loop runs on time.")
     async def liveness(self, call: Call) -> Answer:
@@ -113,4 +132,5 @@ class HealthChecks:
     async def patroni(self, call: Call) -> Answer:
         """Answer 200 whatever the status is; other members read it during a leader race."""
         seen = await self.status.current()
-        return seen.once("patroni", lambda snapshot: self._shown(snapshot, OK))
+        drain = self.drains.current
+        return seen.once(("patroni", drain), lambda snapshot: self._shown(snapshot, OK, drain))

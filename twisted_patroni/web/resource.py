@@ -32,9 +32,15 @@ class Refused(Exception):
     """A handler turns a request down with an answer of its own.
 
     :param answer: what the client gets.
+    :param sentence: why, for a handler that says so in another form.
     """
 
     answer: Answer
+    sentence: str = ""
+
+
+def _unfit(sentence: str) -> Refused:
+    return Refused(error_page(400, explanation=sentence), sentence)
 
 
 @frozen
@@ -78,7 +84,7 @@ class Call:
         if not headers.hasHeader(b"content-length") and not headers.hasHeader(b"transfer-encoding"):
             if optional:
                 return {}
-            raise Refused(error_page(411))
+            raise Refused(error_page(411), "The body has no length")
         assert self.request.content is not None
         content = self.request.content.read()
         if not content and optional:
@@ -86,11 +92,11 @@ class Call:
         try:
             value = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            raise Refused(error_page(400, explanation=f"The body is not JSON: {error}")) from error
+            raise _unfit(f"The body is not JSON: {error}") from error
         if not isinstance(value, dict):
-            raise Refused(error_page(400, explanation="The body is not a JSON object"))
+            raise _unfit("The body is not a JSON object")
         if not value and not optional:
-            raise Refused(error_page(400, explanation="The body is an empty JSON object"))
+            raise _unfit("The body is an empty JSON object")
         return value
 
 
