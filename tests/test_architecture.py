@@ -24,6 +24,7 @@ ROOT = Path(twisted_patroni.__file__).parent
 #: except where :data:`APART` says otherwise. A name stands for the module and all below it.
 ROOMS = (
     (
+        "client",
         "engine.interface",
         "engine.state",
         "settings",
@@ -56,7 +57,7 @@ ROOMS = (
     ("engine.lanes", "doors", "figures", "renewal", "restapi", "seat"),
     ("engine", "service"),
     ("tap",),
-    ("demo", "__main__"),
+    ("demo", "watch", "__main__"),
 )
 #: Rooms that see less than what is below them.
 APART = {
@@ -65,7 +66,9 @@ APART = {
     "engine.interface": ("engine.state",),
     "engine.state": (),
     "demo": ("demo", "_privileges"),
-    "__main__": ("demo", "passwords"),
+    "client": ("client",),
+    "watch": ("watch", "client"),
+    "__main__": ("demo", "passwords", "watch"),
 }
 #: Who may name the parts of the engine that know upstream.
 HOSTS = ("engine", "service", "tap")

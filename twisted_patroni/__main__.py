@@ -11,6 +11,7 @@ from twisted.internet.task import react
 from twisted_patroni import __version__
 from twisted_patroni.demo import command as demo
 from twisted_patroni.passwords import PasswordError, hash_password, read_password
+from twisted_patroni.watch import arguments as watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,10 @@ def build_parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("demo", help=summary, description=f"{summary.capitalize()}.")
     demo.add_arguments(shown)
     shown.set_defaults(run=lambda options: react(demo.main, [options]))
+    summary = "show what happens in a cluster, while it happens"
+    shown = commands.add_parser("watch", help=summary, description=f"{summary.capitalize()}.")
+    watch.add_arguments(shown)
+    shown.set_defaults(run=_watch)
     summary = "print the hash of a password, for restapi.users"
     hashed = commands.add_parser(
         "password",
@@ -36,6 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     hashed.set_defaults(run=_password)
     return parser
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from twisted_patroni.watch import command  # it needs more than the other commands
+
+    command.run(options)
 
 
 def _password(options: argparse.Namespace) -> None:

@@ -1,0 +1,324 @@
+"""Follow a cluster's events, from whichever of its nodes can tell them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import deferLater
+
+from twisted_patroni.client.asking import (
+    AddressError,
+    NoAnswer,
+    base_url,
+    parse_object,
+    reason_of,
+    refusal,
+)
+from twisted_patroni.client.plain import has_no_events, snapshot_of
+from twisted_patroni.client.sse import Message, SseParser, TooLong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+    from twisted.web.iweb import IResponse
+
+    from twisted_patroni.client.asking import Asker
+
+#: Seconds between two signs of life of a node that has nothing to tell.
+HEARTBEAT = 15.0
+#: Seconds without any after which it counts as dead.
+SILENCE = 2.5 * HEARTBEAT
+#: Seconds between two looks at a node that has no events.
+POLL = 2.0
+#: Seconds between two searches for a node that has.
+SEARCH = 30.0
+#: Seconds that a connection must last for the others to be worth a new attempt at once.
+STABLE = 10.0
+#: Seconds to wait when all nodes have failed: at first, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+#: Nodes that are remembered.
+MAX_NODES = 100
+
+#: Messages that are passed on whatever types are asked for: what follows needs them.
+ALWAYS = frozenset({"snapshot", "gap"})
+
+
+class Listener(Protocol):
+    """Is told what happens."""
+
+    def connected(self, url: str, polling: bool) -> None:
+        """Know that a node answers.
+
+        :param url: the node.
+        :param polling: it has no events, and is asked again and again.
+        """
+
+    def disconnected(self, url: str, reason: str) -> None:
+        """Know that the node does not tell events any more.
+
+        :param url: the node.
+        :param reason: why: what the node does or has done, without its name.
+        """
+
+    def failed(self, url: str, reason: str) -> None:
+        """Know that an attempt to connect to a node was in vain.
+
+        :param url: the node.
+        :param reason: why: what the node does, without its name.
+        """
+
+    def received(self, event: Mapping[str, Any]) -> None:
+        """Take an event, a snapshot or the news of a gap.
+
+        :param event: the object, as the node sent it; its ``type`` is a text.
+        """
+
+
+@define(eq=False)
+class Follower:
+    """Follows one cluster for as long as it runs.
+
+    It stays with a node until that fails, and then goes to the next one that it knows, at once. It
+    learns of nodes from what it is told. To the node it comes from it returns with its position;
+    from another one it takes a new snapshot.
+
+    :param clock: for all waiting.
+    :param asker: asks the nodes.
+    :param given: URLs of nodes, as :func:`~twisted_patroni.client.asking.base_url` returns them.
+    :param listener: is told what happens.
+    :param types: the types of events to be told; none for all.
+    :param after: a position to begin after; ``None`` for a snapshot.
+    :param random: a number from 0 to 1, a new one for each call.
+    """
+
+    clock: IReactorTime
+    asker: Asker
+    given: Sequence[str]
+    listener: Listener
+    random: Callable[[], float]
+    types: frozenset[str] = frozenset()
+    after: str | None = None
+    _learned: dict[str, str] = field(factory=dict, init=False)
+    _at: tuple[str, bool] | None = field(default=None, init=False)
+    _last: str | None = field(default=None, init=False)
+    _position: tuple[str | None, str] | None = field(default=None, init=False)
+    _tried: set[str] = field(factory=set, init=False)
+    _plain: list[str] = field(factory=list, init=False)
+    _rounds: int = field(default=0, init=False)
+    _shown: Any = field(default=None, init=False)
+
+    async def run(self) -> None:
+        """Follow the cluster until this is cancelled."""
+        if self.after is not None:
+            self._position = (None, self.after)
+        while True:
+            url = self._next()
+            if url is not None:
+                self._tried.add(url)
+                self._last = url
+                await self._visit(url)
+            elif self._plain:
+                await self._poll(self._preferred())
+            else:
+                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._rounds, 10))
+                self._rounds += 1
+                await deferLater(self.clock, pause * (0.5 + self.random() / 2))
+                self._begin()
+
+    def _known(self) -> Iterable[str]:
+        return dict.fromkeys([*self.given, *self._learned.values()])
+
+    def _next(self) -> str | None:
+        """Return the node to try next: of those after the last one, the first not tried yet."""
+        known = list(self._known())
+        start = known.index(self._last) + 1 if self._last in known else 0
+        ordered = known[start:] + known[:start]
+        return next((url for url in ordered if url not in self._tried), None)
+
+    def _begin(self, *tried: str) -> None:
+        self._tried = set(tried)
+        self._plain = []
+
+    def _preferred(self) -> str:
+        """Return the node to poll: the one that is polled already, if it can be."""
+        return self._at[0] if self._at and self._at[0] in self._plain else self._plain[0]
+
+    def _arrive(self, url: str, polling: bool) -> None:
+        if self._at == (url, polling):
+            return
+        if self._at is not None and self._at[0] != url:
+            self.listener.disconnected(self._at[0], "has no events, another node has")
+        self._at = (url, polling)
+        self._shown = None
+        self.listener.connected(url, polling)
+
+    def _lost(self, url: str, reason: str) -> None:
+        if self._at is not None and self._at[0] == url:
+            self._at = None
+            self.listener.disconnected(url, reason)
+        else:
+            self.listener.failed(url, reason)
+
+    # Nodes that tell events
+
+    async def _visit(self, url: str) -> None:
+        headers = {"Accept": "text/event-stream", "Cache_Control": "no-store"}
+        if self._position is not None and self._position[0] in (None, url):
+            headers["Last_Event_ID"] = self._position[1]
+        # Members are asked for in any case: they are where to go when this node fails.
+        query = f"?types={','.join(sorted(self.types | {'member'}))}" if self.types else ""
+        try:
+            if self._position is not None and not self._learned:
+                # Who goes on from a position gets no snapshot to learn the members from.
+                cluster = await self.asker.document(f"{url}/cluster")
+                self._learn(snapshot_of(cluster, self.clock.seconds()))
+            response = await self.asker.ask(f"{url}/events{query}", **headers)
+            if _is_stream(response):
+                await self._follow(url, response)
+            body = await self.asker.read(response)
+            if not has_no_events(response.code, body):
+                raise NoAnswer(refusal(response.code, body))
+            self._plain.append(url)
+        except NoAnswer as error:
+            self._lost(url, str(error))
+
+    async def _follow(self, url: str, response: IResponse) -> None:
+        """Pass on what a node tells, until it does no more.
+
+        :raise NoAnswer: always.
+        """
+        began = self.clock.seconds()
+        self._arrive(url, polling=False)
+        stream = _Stream(self.clock, lambda message: self._take(url, message))
+        response.deliverBody(stream)
+        try:
+            await stream.ended
+        finally:
+            stream.stop()
+            if self.clock.seconds() - began >= STABLE:
+                self._begin(url)
+                self._rounds = 0
+
+    def _take(self, url: str, message: Message) -> None:
+        event = parse_object(message.data)
+        if message.type == "end":
+            data = event.get("data", event)
+            reason = data.get("reason") if isinstance(data, dict) else None
+            raise NoAnswer(f"ended it: {reason}" if isinstance(reason, str) else "ended it")
+        if not isinstance(event.get("type"), str):
+            raise NoAnswer("tells of an event without a type")
+        if message.last_id:
+            self._position = (url, message.last_id)
+        self._learn(event)
+        if not self.types or event["type"] in self.types | ALWAYS:
+            self.listener.received(event)
+
+    # Where the nodes are
+
+    def _learn(self, event: Mapping[str, Any]) -> None:
+        data = event.get("data")
+        if not isinstance(data, dict):
+            return
+        if event["type"] == "snapshot" and isinstance(data.get("members"), list):
+            self._learned = {}
+            for member in data["members"]:
+                self._learn_member(member)
+        elif event["type"] == "member":
+            if data.get("change") == "left":
+                self._learned.pop(str(data.get("name")), None)
+            else:
+                self._learn_member(data.get("member"))
+
+    def _learn_member(self, member: object) -> None:
+        if not isinstance(member, dict) or not isinstance(member.get("api_url"), str):
+            return
+        with suppress(AddressError):
+            url = base_url(member["api_url"])
+            # Who asked for TLS does not want the password to be sent without it.
+            secure = all(each.startswith("https:") for each in self.given)
+            if len(self._learned) < MAX_NODES and (not secure or url.startswith("https:")):
+                self._learned[str(member.get("name"))] = url
+
+    # Nodes that do not
+
+    async def _poll(self, url: str) -> None:
+        """Look at a node again and again, until it fails or it is time to search for a better."""
+        until = self.clock.seconds() + SEARCH
+        while self.clock.seconds() < until:
+            try:
+                cluster = await self.asker.document(f"{url}/cluster")
+            except NoAnswer as error:
+                self._lost(url, str(error))
+                # One that answered has turned silent: all others are worth an attempt.
+                self._begin(url)
+                return
+            self._rounds = 0
+            self._arrive(url, polling=True)
+            snapshot = snapshot_of(cluster, self.clock.seconds())
+            self._learn(snapshot)
+            if snapshot["data"] != self._shown:
+                self._shown = snapshot["data"]
+                self.listener.received(snapshot)
+            await deferLater(self.clock, POLL)
+        self._begin()
+
+
+def _is_stream(response: IResponse) -> bool:
+    kinds = response.headers.getRawHeaders("Content-Type") or [""]
+    is_stream: bool = kinds[0].lower().startswith("text/event-stream")
+    return is_stream and response.code == HTTPStatus.OK
+
+
+class _Stream(TwistedProtocol):
+    """The body of an answer that does not end as long as all is well.
+
+    :param clock: tells when it has been silent for too long.
+    :param take: takes each message.
+    :ivar ended: fails when it has ended, with the reason as :class:`NoAnswer`.
+    """
+
+    def __init__(self, clock: IReactorTime, take: Callable[[Message], None]) -> None:
+        self._clock = clock
+        self._take = take
+        self._parser = SseParser()
+        self._silence: IDelayedCall = clock.callLater(SILENCE, self._silent)
+        self.ended: Deferred[None] = Deferred(lambda _: self.stop())
+
+    def stop(self) -> None:
+        """Wait for nothing more."""
+        if self._silence.active():
+            self._silence.cancel()
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def _end(self, reason: Exception) -> None:
+        if not self.ended.called:
+            self.ended.errback(reason)
+
+    def _silent(self) -> None:
+        self._end(NoAnswer(f"has been silent for {SILENCE:g} seconds"))
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.ended.called:
+            return
+        self._silence.reset(SILENCE)
+        try:
+            for message in self._parser.feed(data):
+                self._take(message)
+                if self.ended.called:
+                    return
+        except TooLong as error:
+            self._end(NoAnswer(f"tells too much: {error}"))
+        except Exception as error:  # of the listener, too: whoever runs this is to know
+            self._end(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end(NoAnswer(reason_of(reason.value)))

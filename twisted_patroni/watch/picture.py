@@ -1,0 +1,213 @@
+"""What a cluster looks like: a snapshot, and each event that came after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: Of each kind, how many are remembered.
+MAX_MEMBERS, MAX_OPERATIONS = 500, 100
+
+_ENDED = ("succeeded", "failed", "cancelled", "unknown")
+
+
+def text(value: object) -> str | None:
+    """Return a text that is none but a text."""
+    return value if isinstance(value, str) else None
+
+
+def number(value: object) -> int | None:
+    """Return a whole number that is none but that."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return an object of JSON, an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def listed(value: object) -> list[Any]:
+    """Return a list of JSON, an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
+@frozen
+class Member:
+    """One member of the cluster.
+
+    :param name: its name.
+    :param role: its role, as ``leader`` or ``replica``.
+    :param state: PostgreSQL's state, as ``running`` or ``streaming``.
+    :param timeline: its timeline.
+    :param lag: bytes behind the leader, as they were when they were told last.
+    :param lag_class: what became of it since: ``low``, ``high`` or ``unknown``.
+    :param tags: its tags.
+    :param pending_restart: a setting waits for a restart.
+    :param scheduled_restart: when it restarts by itself, and in which cases.
+    """
+
+    name: str
+    role: str = ""
+    state: str = ""
+    timeline: int | None = None
+    lag: int | None = None
+    lag_class: str | None = None
+    tags: Mapping[str, Any] = field(factory=dict)
+    pending_restart: bool = False
+    scheduled_restart: Any = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Member:
+        """Read a member's document.
+
+        :param document: the document; what is missing or strange in it is unknown.
+        """
+        return cls(
+            name=text(document.get("name")) or "?",
+            role=text(document.get("role")) or "",
+            state=text(document.get("state")) or "",
+            timeline=number(document.get("timeline")),
+            lag=number(document.get("lag")),
+            lag_class=text(document.get("lag_class")),
+            tags=mapping(document.get("tags")),
+            pending_restart=bool(document.get("pending_restart")),
+            scheduled_restart=document.get("scheduled_restart"),
+        )
+
+
+@frozen
+class Picture:
+    """The cluster as it is known.
+
+    :param scope: the cluster's name.
+    :param leader: who holds the leader lock.
+    :param timeline: the leader's timeline.
+    :param locked: somebody holds it.
+    :param paused: nobody is to do anything by itself.
+    :param failsafe: the failsafe mode is active.
+    :param dcs: the node that tells reaches the DCS.
+    :param switchover: the scheduled switchover's ``from``, ``to`` and ``at``.
+    :param sync: the synchronous standbys.
+    :param members: the members by name.
+    :param node: what the node that tells says of itself.
+    :param operations: the unfinished operations by id.
+    :param known: there has been a snapshot.
+    """
+
+    scope: str = ""
+    leader: str | None = None
+    timeline: int | None = None
+    locked: bool = True
+    paused: bool = False
+    failsafe: bool = False
+    dcs: bool = True
+    switchover: Mapping[str, Any] = field(factory=dict)
+    sync: tuple[str, ...] = ()
+    members: Mapping[str, Member] = field(factory=dict)
+    node: Mapping[str, Any] = field(factory=dict)
+    operations: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    known: bool = False
+
+    def after(self, event: Mapping[str, Any]) -> Picture:
+        """Return what it looks like after an event.
+
+        :param event: the event's object, or a snapshot's.
+        """
+        data = event.get("data")
+        change = _CHANGES.get(text(event.get("type")) or "")
+        return change(self, data) if change is not None and isinstance(data, dict) else self
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(each for each in listed(value) if isinstance(each, str))
+
+
+def _snapshot(picture: Picture, data: Mapping[str, Any]) -> Picture:
+    members = [Member.of(mapping(each)) for each in listed(data.get("members"))[:MAX_MEMBERS]]
+    operations = [mapping(each) for each in listed(data.get("operations"))[:MAX_OPERATIONS]]
+    return Picture(
+        scope=text(data.get("scope")) or "",
+        leader=text(data.get("leader")),
+        timeline=number(data.get("timeline")),
+        locked=data.get("locked") is not False,
+        paused=data.get("paused") is True,
+        failsafe=data.get("failsafe") is True,
+        dcs=data.get("dcs") is not False,
+        switchover=mapping(data.get("switchover")),
+        sync=_names(data.get("sync")),
+        members={each.name: each for each in members},
+        node=mapping(data.get("node")),
+        operations={str(each.get("id")): each for each in operations},
+        known=True,
+    )
+
+
+def _leader(picture: Picture, data: Mapping[str, Any]) -> Picture:
+    new = text(data.get("new"))
+    timeline = number(data.get("timeline"))
+    return evolve(
+        picture,
+        leader=new,
+        timeline=picture.timeline if timeline is None else timeline,
+        locked=picture.locked or new is not None,
+    )
+
+
+def _member(picture: Picture, data: Mapping[str, Any]) -> Picture:
+    members = dict(picture.members)
+    document = mapping(data.get("member"))
+    name = text(data.get("name")) or text(document.get("name"))
+    if name is None:
+        return picture
+    if data.get("change") == "left":
+        members.pop(name, None)
+        return evolve(picture, members=members)
+    if document and (name in members or len(members) < MAX_MEMBERS):
+        members[name] = Member.of({**document, "name": name})
+    timeline = picture.timeline
+    if name == picture.leader and name in members:
+        timeline = members[name].timeline or timeline
+    return evolve(picture, members=members, timeline=timeline)
+
+
+def _node(picture: Picture, data: Mapping[str, Any]) -> Picture:
+    known = ("name", "state", "role", "pending_restart", "drain")
+    return evolve(
+        picture, node={**picture.node, **{key: data[key] for key in known if key in data}}
+    )
+
+
+def _cluster(picture: Picture, data: Mapping[str, Any]) -> Picture:
+    return evolve(
+        picture,
+        locked=data.get("locked", picture.locked) is not False,
+        paused=data.get("paused", picture.paused) is True,
+        failsafe=data.get("failsafe", picture.failsafe) is True,
+        dcs=data.get("dcs", picture.dcs) is not False,
+        switchover=mapping(data.get("switchover", picture.switchover)),
+        sync=_names(data["sync"]) if "sync" in data else picture.sync,
+    )
+
+
+def _operation(picture: Picture, data: Mapping[str, Any]) -> Picture:
+    operations = dict(picture.operations)
+    key = str(data.get("id"))
+    if data.get("state") in _ENDED:
+        operations.pop(key, None)
+    elif key in operations or len(operations) < MAX_OPERATIONS:
+        operations[key] = data
+    return evolve(picture, operations=operations)
+
+
+_CHANGES: Mapping[str, Callable[[Picture, Mapping[str, Any]], Picture]] = {
+    "snapshot": _snapshot,
+    "leader": _leader,
+    "member": _member,
+    "node": _node,
+    "cluster": _cluster,
+    "operation": _operation,
+}
