@@ -346,4 +346,5 @@ def _amount(value: Any, units: Mapping[str, float]) -> int | None:
     if found is None or (found[2] and found[2] not in units):
         return None
     number = int(found[1], 16) if found[1].startswith("0x") else float(found[1])
-    return round(number * units.get(found[2], 1))
+    amount = number * units.get(found[2], 1)
+    return None if amount == float("inf") else round(amount)

@@ -31,6 +31,7 @@ SIZES: dict[str, int | None] = {
     "1MiB": None,
     "5s": None,
     "much": None,
+    "1e400": None,
 }
 SECONDS: list[tuple[Any, int | None]] = [
     (10, 10),
@@ -45,6 +46,7 @@ SECONDS: list[tuple[Any, int | None]] = [
     ("-5s", -5),
     ("soon", None),
     ("10MB", None),
+    ("1e400", None),
     (None, None),
 ]
 VERSIONS: dict[str, int | None] = {

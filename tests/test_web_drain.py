@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.doubles import NOW, VERSION, FakeEngine, make_node, make_replica, replica_row
 from tests.memory_api import ApiCase, Reply
 from twisted_patroni.drain import Drains
+from twisted_patroni.events import Position
 from twisted_patroni.settings import Settings
 from twisted_patroni.status import Snapshot, Status
 from twisted_patroni.tls import ClientCertificate
@@ -353,3 +354,19 @@ class LifeTests(DrainCase):
         far = self.api.clock.seconds() + 1000
         self.assertEqual([c for c in self.api.clock.getDelayedCalls() if c.getTime() > far], [])
         self.assertIsNotNone(self.api.api.drains.current)
+
+
+class EventTests(ApiCase):
+    """What the event flow tells of a drain."""
+
+    def test_told(self) -> None:
+        """Its begin and its end are events of the node."""
+        self.api.open()
+        self.engine.look()
+        self.request("POST", "/drain", body={"reason": "new kernel"})
+        self.request("DELETE", "/drain")
+        stream = self.api.api.stream
+        told = [event.data for event in stream.since(Position(stream.oldest - 1)).events]
+        self.assertEqual([each["changed"] for each in told], [["drain"], ["drain"]])
+        self.assertEqual(told[0]["drain"]["reason"], "new kernel")
+        self.assertIsNone(told[1]["drain"])

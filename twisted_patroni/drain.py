@@ -71,6 +71,10 @@ class Drains:
     on_change: list[Callable[[], None]] = field(factory=list, init=False)
     _expiry: IDelayedCall | None = field(default=None, init=False)
 
+    def document(self) -> dict[str, Any] | None:
+        """Return the drain as JSON, ``None`` while there is none."""
+        return None if self.current is None else self.current.document
+
     def now(self) -> datetime:
         """Return the present time, in UTC."""
         return datetime.fromtimestamp(self.clock.seconds(), UTC)

@@ -115,15 +115,18 @@ class RestApi:
     def __attrs_post_init__(self) -> None:
         self._link = self.make_link(self.reactor, self.engine.conninfo)
         self._status = StatusSource(self.engine, self._link, self.reactor)
+        self.drains = Drains(self.reactor)
         self.stream = EventStream(self.reactor)
-        self.watcher = Watcher(self.engine, self.looks, self.stream, self.reactor, lambda: None)
+        self.watcher = Watcher(
+            self.engine, self.looks, self.stream, self.reactor, self.drains.document
+        )
+        self.drains.on_change.append(self.watcher.refresh)
         self._gatekeeper = Gatekeeper(
             AddressBook(self.reactor, self.lanes.names.call),
             lambda: self.engine.node().cluster,
             PasswordBook(self.reactor, self.lanes.passwords.call),
             Slowing(self.reactor),
         )
-        self.drains = Drains(self.reactor)
         responder = Responder(self._gatekeeper.judge)
         self.endpoints = endpoints_of(self._handlers())
         self.site = ApiSite(

@@ -14,11 +14,11 @@ class Parsing:
 
     def parse_size(self, text: str) -> int | None:
         """Parse an amount with an optional unit into bytes as PostgreSQL's settings do."""
-        return parse_int(text, "B")
+        return _parsed(text, "B")
 
     def parse_seconds(self, value: Any) -> int | None:
         """Parse a duration with an optional unit into seconds as PostgreSQL's settings do."""
-        return parse_int(value, "s")
+        return _parsed(value, "s")
 
     def parse_version(self, text: str) -> int:
         """Parse a PostgreSQL version."""
@@ -30,3 +30,10 @@ class Parsing:
     def parse_bool(self, value: Any) -> bool | None:
         """Parse a truth value as the engine does, ``None`` if it is none."""
         return parse_bool(value)
+
+
+def _parsed(value: Any, unit: str) -> int | None:
+    try:
+        return parse_int(value, unit)
+    except OverflowError:  # "1e400" is infinite, which upstream's parser does not expect
+        return None
