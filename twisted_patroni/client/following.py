@@ -267,6 +267,8 @@ class Follower:
             if snapshot["data"] != self._shown:
                 self._shown = snapshot["data"]
                 self.listener.received(snapshot)
+            if self._next() is not None:  # it has named one that may be better
+                return
             await deferLater(self.clock, POLL)
         self._begin()
 

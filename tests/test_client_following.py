@@ -1,0 +1,392 @@
+"""A cluster is followed whatever happens to its nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.event_nodes import EventNode, Network, Notes, member, view
+from twisted_patroni.client.asking import Asker, Login
+from twisted_patroni.client.following import SILENCE, Follower
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+A, B, C = (f"http://{name}:8008" for name in "abc")
+
+
+class FollowCase(SynchronousTestCase):
+    """A follower in memory."""
+
+    def follow(
+        self, nodes: dict[str, EventNode], given: Sequence[str] = (A,), **options: Any
+    ) -> None:
+        """Begin to follow."""
+        self.network = Network(**nodes)
+        self.clock = Clock()
+        self.clock.advance(1_790_000_000)
+        self.notes = Notes()
+        login = options.pop("login", None)
+        asker = Asker(self.clock, self.network, login)
+        self.follower = Follower(
+            self.clock, asker, given, self.notes, random=lambda: 1.0, **options
+        )
+        self.running = Deferred.fromCoroutine(self.follower.run())
+        self.addCleanup(self.stop)
+        self.network.flush()
+
+    def stop(self) -> None:
+        """End it, and see that nothing is left."""
+        if not self.running.called:
+            self.running.cancel()
+            self.failureResultOf(self.running, CancelledError)
+            self.network.flush()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(round(seconds * 2)):
+            self.clock.advance(0.5)
+            self.network.flush()
+
+    def say(self, node: EventNode, kind: str, data: Any) -> Any:
+        """Let a node tell of an event."""
+        told = node.say(kind, data)
+        self.network.flush()
+        return told
+
+    def cut(self, node: EventNode) -> None:
+        """Let a node end its connections."""
+        node.cut()
+        self.network.flush()
+        self.network.flush()
+
+    def assertTold(self, *expected: tuple[Any, ...]) -> None:
+        """Fail unless the listener was told this, and nothing else since the last time."""
+        self.assertEqual(self.notes.told, list(expected))
+        self.notes.told.clear()
+
+    def types(self) -> list[str]:
+        """Return the types of what was received since the last time."""
+        found = [each["type"] for each in self.notes.events]
+        self.notes.events.clear()
+        return found
+
+
+class StreamTests(FollowCase):
+    """One node."""
+
+    def setUp(self) -> None:
+        """Have one node, which greets."""
+        self.a = EventNode()
+        self.a.greeting = view(member("a", "leader"))
+
+    def test_events(self) -> None:
+        """Snapshot and events are passed on as they came, in order, as soon as they are there."""
+        self.follow({"a": self.a})
+        self.assertTold(("connected", A, False))
+        self.assertEqual(self.a.asked, [("/events", {"Accept": "text/event-stream"})])
+        self.assertEqual(self.notes.events[0]["data"], self.a.greeting)
+        told = [self.say(self.a, "config", {"changed": {}}) for _ in range(3)]
+        self.assertEqual(self.notes.events[1:], told)
+
+    def test_login(self) -> None:
+        """User and password are sent along."""
+        self.follow({"a": self.a}, login=Login("joe", "s3cret"))
+        self.assertEqual(self.a.asked[0][1]["Authorization"], "Basic am9lOnMzY3JldA==")
+        self.assertNotIn("s3cret", repr(self.follower))
+
+    def test_resumes(self) -> None:
+        """The only node is asked again after a moment, and goes on after the last event."""
+        self.follow({"a": self.a})
+        self.say(self.a, "config", {"changed": {}})
+        self.cut(self.a)
+        self.assertTold(("connected", A, False), ("disconnected", A, "closed the connection"))
+        self.wait(1.0)
+        self.assertTold(("connected", A, False))
+        self.assertEqual(self.a.asked[-1][1]["Last-Event-ID"], "102.6fa3c001")
+        self.assertEqual(self.types(), ["snapshot", "config"])
+
+    def test_types(self) -> None:
+        """Only the types asked for are passed on, with snapshots; members are asked for as well."""
+        self.follow({"a": self.a}, types=frozenset({"leader", "config"}))
+        self.assertEqual(self.a.asked[0][0], "/events?types=config,leader,member")
+        self.say(self.a, "member", {"name": "b", "change": "joined", "member": member("b")})
+        self.say(self.a, "leader", {"old": "a", "new": "b", "timeline": 4})
+        self.say(self.a, "gap", {"after": 1, "oldest": 2})
+        self.assertEqual(self.types(), ["snapshot", "leader", "gap"])
+
+    def test_after(self) -> None:
+        """It begins after a position, and learns of the members from the cluster's document."""
+        self.a.cluster = {"members": [member("a", "leader"), member("b")]}
+        b = EventNode()
+        self.follow({"a": self.a, "b": b}, after="99.6fa3c001")
+        self.assertEqual([target for target, _ in self.a.asked], ["/cluster", "/events"])
+        self.assertEqual(self.a.asked[-1][1]["Last-Event-ID"], "99.6fa3c001")
+        self.assertEqual(self.types(), [])
+        del self.network.nodes["a"]
+        self.say(self.a, "config", {"changed": {}})
+        self.cut(self.a)
+        self.assertEqual(self.notes.told[-1], ("connected", B, False))
+        self.assertNotIn("Last-Event-ID", b.asked[-1][1])
+
+    def test_silence(self) -> None:
+        """A node that is silent for two and a half heartbeats is given up; comments are life."""
+        self.follow({"a": self.a})
+        for _ in range(4):
+            self.wait(SILENCE - 1)
+            self.a.send(b": \n\n")
+            self.network.flush()
+        self.assertTold(("connected", A, False))
+        self.wait(SILENCE)
+        self.assertTold(("disconnected", A, "has been silent for 37.5 seconds"))
+        self.assertEqual(self.a.open, [])
+
+    def test_farewell(self) -> None:
+        """A node's own reason for the end is passed on."""
+        self.follow({"a": self.a})
+        self.a.send(b'event: end\ndata: {"reason": "the node shuts down"}\n\n')
+        self.network.flush()
+        self.assertEqual(self.notes.told[-1], ("disconnected", A, "ended it: the node shuts down"))
+
+    def test_nonsense(self) -> None:
+        """What is no event ends the connection, not the follower."""
+        cases = (
+            (b"data: {\n\n", "answers with what is not JSON"),
+            (b"data: 1\n\n", "answers with JSON that is no object"),
+            (b'data: {"type": 1}\n\n', "tells of an event without a type"),
+            (b"data: " + b"[" * 100_000 + b"\n\n", "answers with what is not JSON"),
+            (b"x" * 1_100_000, "tells too much: a line has more than 1048576 bytes"),
+        )
+        self.follow({"a": self.a})
+        for data, reason in cases:
+            self.notes.told.clear()
+            self.a.send(data)
+            self.network.flush()
+            self.assertTold(("disconnected", A, reason))
+            self.wait(20)
+            self.assertTold(("connected", A, False))
+
+    def test_strange_members(self) -> None:
+        """Members without a usable address are no nodes."""
+        urls = [
+            None,
+            7,
+            "",
+            "x",
+            "ftp://b",
+            "http://u:p@b",
+            "http://b:99999",
+            "http://[",
+            "http://é",
+        ]
+        documents = [member(str(n), api_url=url) for n, url in enumerate(urls)]
+        self.a.greeting = view(*documents, 7, [])  # type: ignore[arg-type]
+        self.follow({"a": self.a})
+        self.assertEqual(self.types(), ["snapshot"])
+        self.cut(self.a)
+        self.assertEqual(self.network.attempts, ["a"])
+
+    def test_end_in_listener(self) -> None:
+        """Who ends it when told of an event is told of no other one."""
+        self.follow({"a": self.a})
+        self.notes.when_told = lambda event: self.running.cancel()
+        self.a.send(b'data: {"type": "x"}\n\ndata: {"type": "y"}\n\n')
+        self.network.flush()
+        self.failureResultOf(self.running, CancelledError)
+        self.assertEqual(self.types(), ["snapshot", "x"])
+
+    def test_broken_listener(self) -> None:
+        """What goes wrong in the listener is the result, it is not hidden."""
+        self.follow({"a": self.a})
+
+        def break_down(event: Any) -> None:
+            raise ZeroDivisionError
+
+        self.notes.when_told = break_down
+        self.say(self.a, "config", {})
+        self.failureResultOf(self.running, ZeroDivisionError)
+
+
+class FailoverTests(FollowCase):
+    """Several nodes."""
+
+    def setUp(self) -> None:
+        """Have three nodes that greet."""
+        self.nodes = {name: EventNode(f"stream{name}") for name in "abc"}
+        for node in self.nodes.values():
+            node.greeting = view(member("a", "leader"), member("b"), member("c"))
+        self.a, self.b, self.c = self.nodes.values()
+
+    def test_next_at_once(self) -> None:
+        """When its node dies it goes to the next one that it has learned of, at once."""
+        self.follow(self.nodes)
+        del self.network.nodes["a"]
+        self.cut(self.a)
+        self.assertTold(
+            ("connected", A, False),
+            ("disconnected", A, "closed the connection"),
+            ("connected", B, False),
+        )
+        self.assertNotIn("Last-Event-ID", self.b.asked[0][1])
+        self.assertEqual(self.types(), ["snapshot", "snapshot"])
+
+    def test_learns_of_members(self) -> None:
+        """It knows who has joined and who has left."""
+        self.a.greeting = view(member("a", "leader"), member("b"))
+        self.follow(self.nodes)
+        joined = {"name": "c", "change": "joined", "member": member("c")}
+        self.say(self.a, "member", joined)
+        self.say(self.a, "member", {"name": "b", "change": "left", "member": None})
+        self.cut(self.a)
+        self.assertEqual(self.network.attempts, ["a", "c"])
+
+    def test_refusals(self) -> None:
+        """Nodes that refuse, do not answer, or fail are passed over, each with its reason."""
+        self.a.answer = (401, b'{"error": "who are you?"}')
+        self.b.silent = True
+        self.c.answer = (500, b"")
+        self.follow(self.nodes, (A, B, C, "http://d:8008"))
+        self.wait(5)
+        self.assertTold(
+            ("failed", A, "answers 401 (Unauthorized): who are you?"),
+            ("failed", B, "does not answer"),
+            ("failed", C, "answers 500 (Internal Server Error)"),
+            ("failed", "http://d:8008", "refuses connections"),
+        )
+
+    def test_backoff(self) -> None:
+        """When all have failed it waits, longer each time, and half a minute at most."""
+        self.follow({}, (A, B))
+        rounds = []
+        for _ in range(300):
+            self.wait(0.5)
+            rounds.append(len(self.network.attempts) // 2)
+        pauses = [0.5 * rounds.count(number) for number in sorted(set(rounds))]
+        self.assertEqual(pauses[1:7], [2, 4, 8, 16, 30, 30])
+
+    def test_no_hot_loop(self) -> None:
+        """Nodes that take connections and end them at once are not asked without a pause."""
+        for node in self.nodes.values():
+            node.answer = None
+        self.follow(self.nodes)
+        for _ in range(20):
+            for node in (self.a, self.b, self.c):
+                self.cut(node)
+        self.assertEqual(self.network.attempts, ["a", "b", "c"])
+
+    def test_stable(self) -> None:
+        """After a while of good service all other nodes are worth an attempt at once."""
+        self.follow(self.nodes)
+        self.cut(self.a)
+        self.wait(20)
+        self.cut(self.b)
+        self.assertEqual(self.network.attempts, ["a", "b", "c"])
+        self.cut(self.c)
+        self.assertEqual(self.network.attempts, ["a", "b", "c", "a"])
+
+    def test_no_downgrade(self) -> None:
+        """Who asks over TLS does not follow to an address without, and sends no password there."""
+        self.follow(self.nodes, ("https://a:8008",), login=Login("joe", "s3cret"))
+        self.cut(self.a)
+        self.assertEqual(self.network.attempts, ["a"])
+
+    def test_bounded(self) -> None:
+        """It remembers no more than a hundred nodes."""
+        self.a.greeting = view(*(member(f"m{n}") for n in range(500)))
+        self.follow({"a": self.a})
+        self.cut(self.a)
+        self.assertEqual(len(self.network.attempts), 1 + 100)
+
+
+class PollTests(FollowCase):
+    """Nodes without events, as upstream's are."""
+
+    def setUp(self) -> None:
+        """Have one node without events."""
+        self.a = self.plain()
+
+    def plain(self) -> EventNode:
+        """Return a node without events."""
+
+        class Plain(EventNode):
+            def render_GET(self, request: Any) -> bytes | int:
+                if request.uri.startswith(b"/events"):
+                    request.setResponseCode(503)
+                    return b'{"state": "running", "patroni": {"version": "4.1.5"}}'
+                return EventNode.render_GET(self, request)
+
+        node = Plain()
+        node.cluster = {"scope": "demo", "members": [member("a", "leader"), member("b")]}
+        return node
+
+    def test_polls(self) -> None:
+        """It is asked for the cluster every two seconds; what is new is a snapshot."""
+        self.follow({"a": self.a})
+        self.assertTold(("connected", A, True), ("failed", B, "refuses connections"))
+        [first] = self.notes.events
+        self.assertEqual((first["type"], first["data"]["leader"]), ("snapshot", "a"))
+        self.a.asked.clear()
+        self.wait(10)
+        self.assertEqual([target for target, _ in self.a.asked], ["/cluster"] * 5)
+        self.assertEqual(len(self.notes.events), 1)
+        self.a.cluster = {"scope": "demo", "members": [member("a"), member("b", "leader")]}
+        self.wait(2)
+        self.assertEqual(self.notes.events[1]["data"]["leader"], "b")
+
+    def test_better_node_first(self) -> None:
+        """A node with events is preferred."""
+        b = EventNode()
+        b.greeting = view()
+        self.follow({"a": self.a, "b": b}, (A, B))
+        self.assertTold(("connected", B, False))
+
+    def test_better_node_later(self) -> None:
+        """While it polls it looks for a node with events from time to time, and goes there."""
+        self.follow({"a": self.a})
+        self.wait(29)
+        b = self.network.nodes["b"] = EventNode()
+        b.greeting = view()
+        self.wait(3)
+        self.assertTold(
+            ("connected", A, True),
+            ("failed", B, "refuses connections"),
+            ("disconnected", A, "has no events, another node has"),
+            ("connected", B, False),
+        )
+
+    def test_upgrade(self) -> None:
+        """A node that has got events is followed from then on."""
+        self.follow({"a": self.a})
+        new = self.network.nodes["a"] = EventNode()
+        new.greeting, new.cluster = view(), self.a.cluster
+        self.wait(31)
+        self.assertEqual(self.notes.told[-1], ("connected", A, False))
+        self.assertNotIn("disconnected", [each[0] for each in self.notes.told])
+
+    def test_search_is_silent(self) -> None:
+        """A search in vain is no interruption."""
+        self.follow({"a": self.a})
+        self.notes.told.clear()
+        self.wait(100)
+        self.assertEqual({each[0] for each in self.notes.told}, {"failed"})
+        self.assertEqual({each[1] for each in self.notes.told}, {B})
+
+    def test_dies(self) -> None:
+        """When it does not answer any more the others are asked at once."""
+        b = self.plain()
+        self.follow({"a": self.a, "b": b})
+        self.a.silent = True
+        self.wait(8)
+        self.assertTold(
+            ("connected", A, True), ("disconnected", A, "does not answer"), ("connected", B, True)
+        )
+
+    def test_not_patroni(self) -> None:
+        """What is no node at all is a failure."""
+        self.a.cluster = None
+        self.follow({"a": self.a})
+        self.assertTold(("failed", A, "answers 404 (Not Found)"))
