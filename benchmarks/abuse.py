@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from benchmarks.contest import OURS, UPSTREAM, Ground, contestants, free_ports
 from benchmarks.hostile import Attack
 from benchmarks.measure import Plan, Values
+from benchmarks.observe import Target
 from benchmarks.report import Row, plain_table
-from benchmarks.siege import AFTER, ARRIVING, BEFORE, DURING, Fortress, Times, besiege
+from benchmarks.running import allow_files, run, say, scratch, stopped_after
+from benchmarks.siege import AFTER, ARRIVING, BEFORE, DURING, Times, besiege
 from benchmarks.watch import HaLog
-from twisted_patroni.demo import CannotStart
 from twisted_patroni.demo.layout import AUTHORITY, CLIENT
 
 if TYPE_CHECKING:
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
 _BASE_PORT = 19008
 _SETTLING = 3.0
-_SPARE_FILES = 1000
 #: How many hostile clients there are of each kind.
 FULL = {"idle": 5000, "half_open": 500, "slow_heads": 200, "slow_bodies": 200, "deaf": 50}
 QUICK = {"idle": 40, "half_open": 20, "slow_heads": 10, "slow_bodies": 10, "deaf": 4}
@@ -104,19 +101,15 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _attack(ground: Ground, sizes: dict[str, int], times: Times) -> tuple[Fortress, Attack]:
+def _attack(ground: Ground, sizes: dict[str, int], times: Times) -> tuple[Target, Attack]:
     (node,) = ground.cluster.nodes
     keys = ground.cluster.keys
     assert node.pid is not None
-    fortress = Fortress(
+    target = Target(
         pid=node.pid,
         port=node.place.rest_port,
-        authority=str(keys.certificate(AUTHORITY)),
         log=HaLog(node.place.log_file, ground.plan.loop_wait),
+        authority=str(keys.certificate(AUTHORITY)),
     )
     attack = Attack(
         port=node.place.rest_port,
@@ -127,29 +120,16 @@ def _attack(ground: Ground, sizes: dict[str, int], times: Times) -> tuple[Fortre
         asks_once=ground.contestant.keeps_alive,
         **sizes,
     )
-    return fortress, attack
+    return target, attack
 
 
 async def _run(reactor: Any, ground: Ground, sizes: dict[str, int], times: Times) -> Values:
     """Run one contestant's cluster, and attack it."""
-    stop = reactor.addSystemEventTrigger("before", "shutdown", ground.cluster.stop)
-    try:
+    async with stopped_after(reactor, ground.cluster.stop):
         await ground.start()
         await deferLater(reactor, _SETTLING)
         values: Values = await deferToThread(besiege, *_attack(ground, sizes, times), times)
-    finally:
-        await ground.cluster.stop()
-        reactor.removeSystemEventTrigger(stop)
     return values
-
-
-def _allow_files(wanted: int) -> None:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    if limit not in (resource.RLIM_INFINITY, -1) and limit < wanted:
-        raise CannotStart(
-            f"{limit} open files per process are too few: allow {wanted} (ulimit -Hn)"
-        )
 
 
 def _sides(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, int], Times]]:
@@ -162,14 +142,12 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
     known = {contestant.name: contestant for contestant in contestants(None)}
     ports = free_ports(options.base_port, nodes=1)
     results: dict[str, Values] = {}
-    with tempfile.TemporaryDirectory(prefix="abuse-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)  # PostgreSQL's account must get in
+    with scratch("abuse") as directory:
         for contestant, sizes, times in _sides(options):
             count = sum(sizes.values())
-            _allow_files(count + _SPARE_FILES)
+            allow_files(count)
             base_port = next(ports)
-            _say(f"{contestant}: {count} hostile clients, {times}")
+            say(f"{contestant}: {count} hostile clients, {times}")
             ground = Ground.prepare(
                 reactor,
                 known[contestant],
@@ -191,16 +169,8 @@ def main(arguments: Sequence[str]) -> None:
 
     :param arguments: the command line.
     """
-    options = _options(arguments)
-
-    def run(reactor: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(_main(reactor, options))
-
-    react(run)
+    run(_main, _options(arguments))
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except CannotStart as error:
-        sys.exit(str(error))
+    main(sys.argv[1:])

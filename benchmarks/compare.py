@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from benchmarks.contest import UPSTREAM, Contestant, Ground, contestants, free_ports
 from benchmarks.measure import Plan, Switchover, Values, among_switchovers, cycles, one_round
 from benchmarks.report import table
-from twisted_patroni.demo import CannotStart
+from benchmarks.running import allow_files, run, say, scratch, stopped_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -51,10 +49,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help="let our daemon take part a second time, with this sys.setswitchinterval()",
     )
     return parser.parse_args(arguments)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @define(eq=False)
@@ -90,15 +84,15 @@ class Contest:
         await self._rest()
         for number in range(1, rounds + 1):
             if time.monotonic() - self._begun > _LONGEST:
-                _say(f"no time left for round {number}")
+                say(f"no time left for round {number}")
                 break
             for ground in self._grounds:
-                _say(f"round {number} of {rounds}: {ground.contestant.name}")
+                say(f"round {number} of {rounds}: {ground.contestant.name}")
                 subject = ground.subject(ground.cluster.nodes[0])
                 self._keep(ground, await deferToThread(one_round, subject))
         await self.stop()
         for contestant in self.taking_part:
-            _say(f"waiting switchovers: {contestant.name}")
+            say(f"waiting switchovers: {contestant.name}")
             await self._start([contestant], nodes=2)
             await self._switchovers(*self._grounds)
             await self.stop()
@@ -112,17 +106,17 @@ class Contest:
             )
         await gatherResults([Deferred.fromCoroutine(each.start()) for each in self._grounds])
 
-    def stop(self) -> Deferred[Any]:
+    async def stop(self) -> None:
         """Stop the clusters that there are."""
         grounds, self._grounds = self._grounds, []
-        return gatherResults([Deferred.fromCoroutine(each.cluster.stop()) for each in grounds])
+        await gatherResults([Deferred.fromCoroutine(each.cluster.stop()) for each in grounds])
 
     def _keep(self, ground: Ground, values: Values) -> None:
         self.results[ground.contestant.name].append(values)
 
     async def _rest(self) -> None:
         """See how punctual the HA loops are while nobody asks anything."""
-        _say("at rest")
+        say("at rest")
         await deferLater(self.reactor, _SETTLING)
         subjects = [ground.subject(ground.cluster.nodes[0]) for ground in self._grounds]
         for subject in subjects:
@@ -150,13 +144,10 @@ def _report(results: dict[str, list[Values]], file: Path | None, rounds: int) ->
 
 
 async def _main(reactor: Any, options: argparse.Namespace) -> None:
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    allow_files()
     plan = Plan(seconds=1.0, cycles=5, loop_wait=1) if options.quick else Plan()
     rounds = options.rounds or (1 if options.quick else ROUNDS)
-    with tempfile.TemporaryDirectory(prefix="compare-") as name:
-        directory = Path(name)
-        directory.chmod(0o755)  # PostgreSQL's account must get in
+    with scratch("compare") as directory:
         contest = Contest(
             reactor,
             directory,
@@ -164,11 +155,8 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
             contestants(options.switch_interval),
             free_ports(options.base_port, nodes=2),
         )
-        reactor.addSystemEventTrigger("before", "shutdown", contest.stop)
-        try:
+        async with stopped_after(reactor, contest.stop):
             await contest.run(rounds)
-        finally:
-            await contest.stop()
     _report(contest.results, options.json, rounds)
 
 
@@ -177,16 +165,8 @@ def main(arguments: Sequence[str]) -> None:
 
     :param arguments: the command line.
     """
-    options = _options(arguments)
-
-    def run(reactor: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(_main(reactor, options))
-
-    react(run)
+    run(_main, _options(arguments))
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except CannotStart as error:
-        sys.exit(str(error))
+    main(sys.argv[1:])

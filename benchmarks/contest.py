@@ -18,7 +18,7 @@ from twisted_patroni.demo.layout import REST_USER, places
 from twisted_patroni.demo.record import recall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from twisted_patroni.demo import Node
     from twisted_patroni.demo.cluster import IClusterReactor
@@ -114,6 +114,7 @@ class Ground:
         plan: Plan,
         nodes: int = 1,
         tls: bool = False,
+        dcs: Mapping[str, Any] | None = None,
     ) -> Ground:
         """Lay the ground; nothing is started.
 
@@ -124,6 +125,7 @@ class Ground:
         :param plan: how much is measured.
         :param nodes: how many nodes.
         :param tls: let the APIs speak TLS.
+        :param dcs: the DCS section of the configuration; by default the embedded raft.
         """
         hold = directory.with_suffix(".hold")
         cluster = Cluster(
@@ -134,6 +136,7 @@ class Ground:
             daemon=contestant.daemon,
             config_overrides=_overrides(hold, plan),
             tls=tls,
+            dcs=dcs,
         )
         return cls(contestant, cluster, hold, plan)
 
@@ -167,7 +170,13 @@ class Ground:
 
 def _overrides(hold: Path, plan: Plan) -> dict[str, Any]:
     return {
-        "bootstrap": {"dcs": {"loop_wait": plan.loop_wait}},
+        "bootstrap": {
+            "dcs": {
+                "ttl": plan.ttl,
+                "loop_wait": plan.loop_wait,
+                "retry_timeout": plan.retry_timeout,
+            }
+        },
         "postgresql": {
             "before_stop": f"sh -c 'while test -e {hold}; do sleep 0.2; done'",
             "parameters": {"fsync": "off"},

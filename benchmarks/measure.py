@@ -33,6 +33,8 @@ class Plan:
     :param loop_wait: the HA loop's period.
     :param cycles: how many periods the flood lasts.
     :param flooders: clients of the flood.
+    :param ttl: how long the leader key lives.
+    :param retry_timeout: for how long an operation of the HA loop is tried.
     """
 
     seconds: float = 3.0
@@ -40,6 +42,8 @@ class Plan:
     loop_wait: int = 2
     cycles: int = 6
     flooders: int = 64
+    ttl: int = 20
+    retry_timeout: int = 5
 
 
 @define(eq=False)

@@ -28,6 +28,7 @@ class Row:
     :param unit: its unit.
     :param more: whether more of it is better.
     :param ratio: whether a ratio says something.
+    :param worst: whether to tell the worst besides the median.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Row:
     unit: str
     more: bool = False
     ratio: bool = True
+    worst: bool = False
 
 
 def _speed_rows(name: str, where: str) -> tuple[Row, ...]:
@@ -83,20 +85,27 @@ def plain_table(results: Mapping[str, Sequence[Values]], title: str, rows: Seque
     return "\n".join(lines)
 
 
-def table(results: Mapping[str, Sequence[Values]], upstream: str) -> str:
+def table(
+    results: Mapping[str, Sequence[Values]],
+    upstream: str,
+    title: str = "GET /primary",
+    rows: Sequence[Row] = ROWS,
+) -> str:
     """Return the table in Markdown: a column for each contestant, and ratios to upstream's.
 
     Ratios are made within each round, so that what disturbs the machine disturbs both sides.
 
     :param results: the rounds of each contestant, by its name.
     :param upstream: the name of the one that the others are compared with.
+    :param title: what stands above the rows' titles.
+    :param rows: the rows.
     """
     others = [name for name in results if name != upstream]
     heads = [upstream]
     for name in others:
         heads += [name, "ratio (median, range)"]
-    lines = _head("GET /primary", *heads)
-    for row in ROWS:
+    lines = _head(title, *heads)
+    for row in rows:
         theirs = _series(results[upstream], row.key)
         cells = [row.title, _cell(theirs, row)]
         for name in others:
@@ -131,7 +140,10 @@ def _cell(series: Sequence[float | None], row: Row) -> str:
         return f"no answer within {NO_ANSWER_AFTER:.0f} s"
     # What is rare and bad does not show in a median.
     value = max(known) if row.key.endswith(("worst", "alarms")) else median(known)
-    return f"{_figure(value)} {row.unit}".strip()
+    text = f"{_figure(value)} {row.unit}".strip()
+    if row.worst and len(known) > 1:
+        text += f", worst {_figure(min(known) if row.more else max(known))}"
+    return text
 
 
 def _ratio(theirs: Sequence[float | None], ours: Sequence[float | None], row: Row) -> str:

@@ -1,4 +1,4 @@
-"""A client that behaves well: asks now and then over TLS, and writes down how long it took.
+"""A client that behaves well: asks now and then, and writes down how long it took.
 
 Run as a child process, ``python -m benchmarks.visitor PORT AUTHORITY``: it goes on until it is
 ended and prints a line for each visit. The clock is the same in all processes.
@@ -12,7 +12,7 @@ import ssl
 import sys
 import time
 from contextlib import suppress
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
@@ -81,22 +81,26 @@ def percentile(ordered: Sequence[float], share: int) -> float | None:
 
 @define(eq=False)
 class Visitor:
-    """Asks ``GET /primary`` over TLS.
+    """Asks ``GET /primary``.
 
     :param port: the server's port.
-    :param authority: the file with the authority that the server's certificate comes from.
+    :param authority: the file with the authority that the server's certificate comes from; empty
+        for a server that speaks no TLS.
     """
 
     port: int
     authority: str
-    _context: ssl.SSLContext = field(init=False)
-    _kept: HTTPSConnection = field(init=False)
+    _context: ssl.SSLContext | None = field(default=None, init=False)
+    _kept: HTTPConnection = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._context = ssl.create_default_context(cafile=self.authority)
+        if self.authority:
+            self._context = ssl.create_default_context(cafile=self.authority)
         self._kept = self._connection()
 
-    def _connection(self) -> HTTPSConnection:
+    def _connection(self) -> HTTPConnection:
+        if self._context is None:
+            return HTTPConnection(HOST, self.port, timeout=NO_ANSWER_AFTER)
         return HTTPSConnection(HOST, self.port, timeout=NO_ANSWER_AFTER, context=self._context)
 
     def visit(self, kind: str) -> Visit:
@@ -123,7 +127,7 @@ def main(port: str, authority: str) -> None:
     """Visit until the process is ended.
 
     :param port: the server's port.
-    :param authority: the file with the authority that its certificate comes from.
+    :param authority: see :class:`Visitor`.
     """
     visitor = Visitor(int(port), authority)
     gc.disable()  # its pauses would count as the server's
