@@ -27,6 +27,7 @@ class CycleTests(SynchronousTestCase):
         daemon.dcs = SimpleNamespace(cluster=None, loop_wait=10)  # type: ignore[assignment]
         daemon.postgresql = SimpleNamespace(role="uninitialized")  # type: ignore[assignment]
         daemon.next_run = 9e9
+        daemon.setup_signal_handlers()
 
     def work(self) -> str:
         """Be upstream's cycle."""

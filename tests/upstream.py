@@ -178,6 +178,9 @@ class AdapterCase(SynchronousTestCase):
             failover_priority=1,
             next_run=1782907205.0,
             scheduled_restart={},
+            dcs_lost=False,
+            reload_pending=False,
+            config=SimpleNamespace(dynamic_configuration={}, _modify_version=None),
             logger=SimpleNamespace(queue_size=0, records_lost=0, NORMAL_LOG_QUEUE_SIZE=2),
             sighup_handler=lambda: self.ha.calls.append(("sighup",)),
         )

@@ -1,8 +1,8 @@
 """Tells whoever waits for a change what each look at the DCS shows.
 
 The engine's own looks arrive here as they happen. While somebody waits for an outcome there is
-also a look once a second, once for all who wait, and while nobody leads ten times a second: some DCS
-have no way to wake whoever watches them, and a race for the leader key is short.
+also a look once a second, once for all who wait, and while nobody leads ten times a second: some
+DCS have no way to wake whoever watches them, and a race for the leader key is short.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Looks:
         return RACE_INTERVAL if racing else POLL_INTERVAL
 
     def _poll_as_needed(self) -> None:
-        wanted = any(waiter.poll for waiter in self._waiters)
+        wanted = not self._stopped and any(waiter.poll for waiter in self._waiters)
         if self._poll is not None and (not wanted or self._poll.getTime() > self._next_poll()):
             self._poll.cancel()
             self._poll = None

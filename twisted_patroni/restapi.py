@@ -304,9 +304,9 @@ class RestApi:
 
     def _looked(self, look: Look) -> None:
         self.metrics.looks += 1
-        self.watcher.looked(look)
         self._gatekeeper.know(look.cluster)
         for line in self._gatekeeper.shut_out(self.engine.node().name):
             if line not in self._told:
                 self._told.add(line)
                 _log.warn("{line}", line=line)
+        self.watcher.looked(look)

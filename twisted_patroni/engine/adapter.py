@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from copy import deepcopy
 from datetime import datetime
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from patroni import global_config
@@ -14,12 +14,10 @@ from patroni.dcs import Member
 from patroni.exceptions import DCSError
 from patroni.utils import cluster_as_json, deep_compare, patch_config
 from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_patroni.engine.interface import (
     Candidate,
-    ClusterView,
     ConfigConflict,
     DcsUnavailable,
     EngineError,
@@ -31,24 +29,27 @@ from twisted_patroni.engine.interface import (
     config_digest,
 )
 from twisted_patroni.engine.parsing import Parsing
+from twisted_patroni.engine.sight import Sight
 from twisted_patroni.engine.statement import status_sql
-from twisted_patroni.engine.views import cluster_view, mode_view
+from twisted_patroni.engine.views import mode_view
 from twisted_patroni.sharing import Patience, SharedNext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from patroni.__main__ import Patroni
     from patroni.dcs import Cluster
     from twisted.internet.interfaces import IReactorTime
 
+    from twisted_patroni.engine.host import Patroni
     from twisted_patroni.engine.lanes import Lanes
 
-_log = Logger()
 _NEVER_SCHEDULED = ("", "")
 #: Seconds that a caller waits for a look at the DCS at most.
 LOOK_PATIENCE = 10.0
 _ASK_PATIENCE = 2.0
+#: Bytes of a member's answer that are read at most.
+_LONGEST_ANSWER = 2**20
+_TIMES = ("ttl", "loop_wait", "retry_timeout")
 
 
 class EngineAdapter(Parsing):
@@ -69,56 +70,16 @@ class EngineAdapter(Parsing):
     ) -> None:
         self._patroni = patroni
         self._lanes = lanes
-        self._looked = looked
-        self._looks = 0
-        self._looks_lock = Lock()
-        self._cached: tuple[Cluster, ClusterView] | None = None
-        self._last_cluster: Cluster | None = None
+        self._sight = Sight(patroni.dcs, looked)
         self._probes: dict[str, SharedNext[Candidate]] = {}
-        self._get_cluster = patroni.dcs.get_cluster
         self._shared_look: SharedNext[tuple[Look, Cluster]] = SharedNext(
-            lambda: lanes.read.call(self._look),
+            lambda: lanes.read.call(self._sight.look),
             None if clock is None else Patience(clock, LOOK_PATIENCE, _dcs_silent),
         )
 
     def observe_looks(self) -> None:
         """Have every look the engine itself takes reported, too."""
-
-        def get_cluster() -> Cluster:
-            number = self._begin_look()
-            cluster = self._get_cluster()
-            try:
-                self._report(number, cluster)
-            except Exception:  # the HA loop must go on, whatever is wrong with our view of it
-                _log.failure("A look at the DCS could not be reported")
-            return cluster
-
-        self._patroni.dcs.get_cluster = get_cluster  # type: ignore[method-assign]
-
-    def _look(self) -> tuple[Look, Cluster]:
-        number = self._begin_look()
-        cluster = self._get_cluster()
-        return self._report(number, cluster), cluster
-
-    def _begin_look(self) -> int:
-        with self._looks_lock:
-            self._looks += 1
-            return self._looks
-
-    def _report(self, number: int, cluster: Cluster) -> Look:
-        self._last_cluster = cluster
-        look = Look(number, self._view(cluster))
-        self._looked(look)
-        return look
-
-    def _view(self, cluster: Cluster) -> ClusterView:
-        cached = self._cached
-        if cached is not None and cached[0] is cluster:
-            return cached[1]
-        view = cluster_view(cluster)
-        if view.config is not None:  # without one the mode is the engine's, which may change
-            self._cached = cluster, view
-        return view
+        self._sight.observe()
 
     # Memory only.
 
@@ -136,7 +97,7 @@ class EngineAdapter(Parsing):
         patroni = self._patroni
         ha, dcs, postgresql = patroni.ha, patroni.dcs, patroni.postgresql
         seen = dcs.cluster
-        cluster = None if seen is None else self._view(seen)
+        cluster = None if seen is None else self._sight.view(seen)
         waiting = patroni.logger.queue_size
         crowded = waiting > patroni.logger.NORMAL_LOG_QUEUE_SIZE
         failsafe = dcs.failsafe
@@ -148,6 +109,7 @@ class EngineAdapter(Parsing):
             role=str(postgresql.role),
             leader=ha.is_leader(),
             cluster=cluster,
+            dcs_answers=self._sight.answers and not patroni.dcs_lost,
             mode=mode_view(None) if cluster is None else cluster.mode,
             global_quorum=global_config.is_quorum_commit_mode,
             failsafe_active=ha.failsafe_is_active(),
@@ -180,16 +142,23 @@ class EngineAdapter(Parsing):
 
     def applied_config(self) -> str | None:
         """Return the digest of the dynamic configuration that the node works by, if it has one."""
-        config = self._patroni.config.dynamic_configuration
-        return config_digest(config) if config else None
+        config, seen = self._patroni.config, self._sight.config
+        applied = config.dynamic_configuration
+        if seen is not None and seen[0] == config._modify_version:
+            # The engine corrects times that do not fit together in its copy, and keeps the one it
+            # has if the values are the same as texts.
+            wanted = {key: each for key, each in seen[1].items() if key not in _TIMES}
+            if deep_compare({key: applied[key] for key in applied if key not in _TIMES}, wanted):
+                return config_digest(seen[1])
+        return config_digest(applied) if applied else None
 
     def reload_pending(self) -> bool:
         """Tell whether a reload was asked for and is still to be done."""
-        return bool(self._patroni._received_sighup)
+        return self._patroni.reload_pending
 
     def looks_begun(self) -> int:
         """Return how many looks at the DCS this process has begun."""
-        return self._looks
+        return self._sight.begun
 
     def conninfo(self) -> Mapping[str, Any]:
         """Return libpq parameters for the local PostgreSQL, from the engine's configuration."""
@@ -249,7 +218,7 @@ class EngineAdapter(Parsing):
         """Merge a patch into the dynamic configuration; see the interface."""
 
         def merge() -> dict[str, Any] | None:
-            config = self._look()[1].config
+            config = self._sight.look()[1].config
             if config is None or not config.modify_version:
                 return None
             # Upstream merges into a shallow copy, which edits the cached configuration in place.
@@ -267,7 +236,7 @@ class EngineAdapter(Parsing):
         """Replace the dynamic configuration; the result tells whether the write succeeded."""
 
         def replace() -> bool:
-            current = self._look()[1].config
+            current = self._sight.look()[1].config
             if current is not None and deep_compare(dict(config), current.data):
                 return True
             text = json.dumps(config, separators=(",", ":"))
@@ -309,7 +278,7 @@ class EngineAdapter(Parsing):
 
     def _ask(self, name: str) -> Candidate:
         """Ask one member, in our own lane: the engine's pool must stay free for a leader race."""
-        cluster = self._last_cluster
+        cluster = self._sight.cluster
         member = cluster.get_member(name, False) if cluster else None
         if not isinstance(member, Member):
             return Candidate(name, "not a member")
@@ -320,17 +289,26 @@ class EngineAdapter(Parsing):
         """Ask a member's REST API with the node's own credentials; see the interface."""
 
         def ask() -> tuple[int, bytes]:
-            cluster = self._last_cluster
+            cluster = self._sight.cluster
             member = cluster.get_member(name, False) if cluster else None
             if not isinstance(member, Member):
                 raise EngineError(f"{name} is not a member")
             try:
                 response = self._patroni.request(
-                    member, "GET", path.lstrip("/"), timeout=_ASK_PATIENCE, retries=0
+                    member,
+                    "GET",
+                    path.lstrip("/"),
+                    timeout=_ASK_PATIENCE,
+                    retries=0,
+                    preload_content=False,
                 )
+                with closing(response):
+                    body = bytes(response.read(_LONGEST_ANSWER + 1))
             except Exception as error:  # urllib3 has many
                 raise EngineError(f"{name} does not answer: {error}") from error
-            return response.status, bytes(response.data)
+            if len(body) > _LONGEST_ANSWER:
+                raise EngineError(f"{name} answers with more than {_LONGEST_ANSWER} bytes")
+            return response.status, body
 
         return self._lanes.probe.call(ask)
 
@@ -372,7 +350,7 @@ class EngineAdapter(Parsing):
         def handle() -> None:
             handler = self._patroni.postgresql.mpp_handler
             if handler.is_coordinator() and self._patroni.ha.is_leader():
-                handler.handle_event(self._look()[1], dict(event))
+                handler.handle_event(self._sight.look()[1], dict(event))
 
         return self._lanes.long.call(handle).addErrback(_unavailable)
 

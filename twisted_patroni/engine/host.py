@@ -131,6 +131,11 @@ class Patroni(UpstreamPatroni):
     _cycled: Callable[[Cycle], None]
     _seconds: Callable[[], float]
     _cycle_began: float
+    #: The HA loop has had to do without the DCS, in its last cycle or in this one.
+    dcs_lost = False
+    _dcs_failed = False
+    _reloads_wanted = 0
+    _reloads_done = 0
 
     def setup_signal_handlers(self) -> None:
         """Prepare the flags; the signals themselves belong to the reactor's thread."""
@@ -146,12 +151,33 @@ class Patroni(UpstreamPatroni):
         """
         self._cycled, self._seconds = cycled, seconds
 
+    def dcs_failed(self) -> None:
+        """Note that this cycle has to do without the DCS."""
+        self.dcs_lost = self._dcs_failed = True
+
+    def sighup_handler(self, *arguments: Any) -> None:
+        """Ask for a reload; see :attr:`reload_pending`."""
+        super().sighup_handler(*arguments)
+        self._reloads_wanted += 1
+
+    @property
+    def reload_pending(self) -> bool:
+        """Whether a reload was asked for and is still to be done; the HA loop clears its own flag
+        before it begins."""
+        return self._received_sighup or self._reloads_wanted != self._reloads_done
+
     def _run_cycle(self) -> None:
+        # What was asked for before the loop took the flag has been done by now.
+        wanted = self._reloads_wanted
+        if not self._received_sighup:
+            self._reloads_done = wanted
         self._cycle_began = self._seconds()
+        self._dcs_failed = False
         super()._run_cycle()
 
     def schedule_next_run(self) -> None:
         """Report the cycle, whose last step this is, and wait for the next one."""
+        self.dcs_lost = self._dcs_failed
         try:
             self._cycled(Cycle(self._cycle_began, self._seconds()))
         except Exception:  # the HA loop must go on, whatever is wrong with our view of it

@@ -7,7 +7,7 @@ from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,6 +118,8 @@ class ClusterView:
     :param config_version: its version, for a conditional write.
     :param mode: what that configuration asks for.
     :param worker_members: members of MPP worker groups.
+    :param leader_confirmed: the leader has published that it works as one; the timeline of one
+        that is still to be promoted is the last leader's.
     """
 
     leader: str | None
@@ -132,6 +134,7 @@ class ClusterView:
     config_version: Any = field(eq=False, repr=False)
     mode: ModeView
     worker_members: tuple[MemberView, ...] = ()
+    leader_confirmed: bool = True
 
 
 class Stir(Enum):
@@ -143,7 +146,7 @@ class Stir(Enum):
     ACQUIRED = "acquired"
     #: This node has given the leader key up.
     RELEASED = "released"
-    #: The HA loop was woken, as the DCS does it when what it watches has changed.
+    #: The DCS has told of a change to what is watched there, or the HA loop was woken.
     DCS = "dcs"
 
 
@@ -206,6 +209,8 @@ class NodeView:
     :param watchdog_healthy: the watchdog is what the configuration asks for.
     :param log_queue_size: records waiting in the log queue, when more than normal; else 0.
     :param log_records_lost: records lost because that queue was full.
+    :param dcs_answers: the DCS has answered the last time it was asked, and the HA loop can work
+        with it; ``cluster`` is also ``None`` for a moment after the leader key was given up.
     """
 
     name: str
@@ -233,6 +238,7 @@ class NodeView:
     watchdog_healthy: bool = True
     log_queue_size: int = 0
     log_records_lost: int = 0
+    dcs_answers: bool = Factory(lambda self: self.cluster is not None, takes_self=True)
 
     @property
     def noloadbalance(self) -> bool:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from patroni import global_config
 from patroni.utils import cluster_as_json
+from twisted.logger import Logger
 
 from twisted_patroni.engine.interface import ClusterView, FailoverView, MemberView, ModeView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from patroni.dcs import Cluster
+    from patroni.dcs import Cluster, Member
+
+_log = Logger()
+#: Roles that a leader publishes once it works as one; the first is that of old versions.
+_LEADING = ("master", "primary", "standby_leader")
 
 
 def mode_view(cluster: Cluster | None) -> ModeView:
@@ -33,25 +40,37 @@ def mode_view(cluster: Cluster | None) -> ModeView:
 
 def _members(cluster: Cluster) -> tuple[MemberView, ...]:
     """Return the members as `patronictl list` shows them, in the DCS's order."""
-    shown = {each["name"]: each for each in cluster_as_json(cluster)["members"]}
-    return tuple(_member(shown[member.name]) for member in cluster.members)
+    try:
+        shown = {each["name"]: each for each in cluster_as_json(cluster)["members"]}
+    except Exception as error:  # somebody else has written what no member writes
+        _log.debug("A member's data cannot be read: {error!r}", error=error)
+        shown = {}
+    return tuple(_member(member, shown.get(member.name, {})) for member in cluster.members)
 
 
-def _member(shown: Mapping[str, Any]) -> MemberView:
-    lag = shown.get("lag")
+def _member(member: Member, shown: Mapping[str, Any]) -> MemberView:
+    lag, tags = shown.get("lag"), shown.get("tags")
     return MemberView(
-        name=shown["name"],
-        api_url=shown["api_url"],
-        role=shown["role"],
-        state=str(shown["state"]),
+        name=member.name,
+        api_url=member.api_url,
+        role=shown.get("role", "replica"),
+        state=str(shown.get("state", "")),
         host=shown.get("host"),
         port=shown.get("port"),
         timeline=shown.get("timeline"),
         lag=lag if isinstance(lag, int) else None,
-        tags=shown.get("tags") or {},
+        tags=_finite(tags) if isinstance(tags, dict) else {},
         pending_restart=bool(shown.get("pending_restart")),
         scheduled_restart=shown.get("scheduled_restart"),
     )
+
+
+def _finite(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Make texts of numbers that JSON lacks, and that are not equal to themselves."""
+    return {
+        key: each if not isinstance(each, float) or isfinite(each) else str(each)
+        for key, each in tags.items()
+    }
 
 
 def cluster_view(cluster: Cluster) -> ClusterView:
@@ -79,10 +98,11 @@ def cluster_view(cluster: Cluster) -> ClusterView:
             failover.version,
         ),
         history=(cluster.history and cluster.history.lines) or [],
-        config=config.data if config else None,
+        config=deepcopy(config.data) if config else None,  # the engine edits its own
         config_version=config.version if config else None,
         mode=mode_view(cluster),
         worker_members=tuple(
             member for worker in cluster.workers.values() for member in _members(worker)
         ),
+        leader_confirmed=leader is not None and leader.data.get("role") in _LEADING,
     )

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from twisted_patroni.events.model import MemberState, NodeState, View, history_document
+from twisted_patroni.events.model import (
+    MemberState,
+    NodeState,
+    View,
+    history_document,
+    history_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +75,8 @@ def _leader(old: View, new: View) -> Iterator[Change]:
 
 def _cluster(old: View, new: View) -> Iterator[Change]:
     changed = _different(old, new, View.ATTRIBUTES)
+    if "timeline" in changed and any(_leader(old, new)):
+        changed.remove("timeline")  # that event has it
     if changed:
         told = {"changed": changed, **new.cluster_document, "old": _before(old, changed)}
         yield Change("cluster", told)
@@ -104,7 +112,9 @@ def _node(old: NodeState, new: NodeState) -> Iterator[Change]:
 
 def _config(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Iterator[Change]:
     if old is not None and new is not None and old != new:
-        yield Change("config", {"changed": dict(_differences(old, new, ""))})
+        changed = dict(_differences(old, new, ""))
+        if changed:
+            yield Change("config", {"changed": changed})
 
 
 def _differences(
@@ -114,13 +124,14 @@ def _differences(
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
+        elif before != after and not (before != before and after != after):  # both no numbers
             yield f"{prefix}{key}", {"old": before, "new": after}
 
 
 def _history(old: View, new: View) -> Iterator[Change]:
-    last = max((line[0] for line in old.history), default=None)
-    if last is not None or old.dcs:
-        for line in new.history:
-            if last is None or line[0] > last:
-                yield Change("history", history_document(line))
+    if old.history is new.history:
+        return
+    last = max((line[0] for line in history_lines(old.history)), default=None)
+    for line in history_lines(new.history):
+        if last is None or line[0] > last:
+            yield Change("history", history_document(line))

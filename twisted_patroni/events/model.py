@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 #: The types of events, in the order in which changes seen together are told.
 TYPES = ("leader", "cluster", "member", "node", "config", "history", "operation")
@@ -29,7 +31,18 @@ def encoded(value: object) -> str:
 
     :param value: the value.
     """
-    return json.dumps(value, default=str, separators=(",", ":"))
+    try:
+        return json.dumps(value, default=str, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # infinite, or no number
+        return json.dumps(_finite(value), default=str, separators=(",", ":"))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @frozen
@@ -119,7 +132,10 @@ class View:
     :param node: this node.
     :param leader: who holds the leader key, ``None`` if nobody does.
     :param last_leader: who does, or who last did.
-    :param timeline: the leader's, as it published it.
+    :param timeline: the leader's, ``None`` until it has published it as leader: who has just taken
+        the key begins a new timeline only when it is promoted, and until then it would be the last
+        leader's. So the event of a new leader has a timeline only if that leads already, and an
+        event of the cluster tells of it later.
     :param members: the members, by name.
     :param paused: automatic failover is off.
     :param failsafe: the leader stays up only because all members agree.
@@ -145,7 +161,7 @@ class View:
     history: Sequence[Sequence[Any]] = ()
 
     #: What is told of the cluster when it changes.
-    ATTRIBUTES = ("locked", "paused", "failsafe", "dcs", "switchover", "sync")
+    ATTRIBUTES = ("locked", "timeline", "paused", "failsafe", "dcs", "switchover", "sync")
     #: Lines of the history that a newcomer is shown.
     PAST = 10
 
@@ -157,20 +173,32 @@ class View:
     @property
     def cluster_document(self) -> dict[str, Any]:
         """The cluster as events of that type show it."""
-        return {name: getattr(self, name) for name in self.ATTRIBUTES}
+        return {name: getattr(self, name) for name in ("leader", *self.ATTRIBUTES)}
 
     @property
     def document(self) -> dict[str, Any]:
         """What a newcomer needs to know."""
         return {
             "scope": self.scope,
-            "leader": self.leader,
-            "timeline": self.timeline,
             **self.cluster_document,
             "members": [member.document for member in self.members],
             "node": self.node.document,
-            "history": [history_document(line) for line in self.history[-self.PAST :]],
+            "history": [
+                history_document(line) for line in history_lines(self.history)[-self.PAST :]
+            ],
         }
+
+
+def history_lines(history: Sequence[Any]) -> list[Sequence[Any]]:
+    """Return what is a line in a history key: others than members may write there, too.
+
+    :param history: what the key holds.
+    """
+    return [
+        line
+        for line in history
+        if isinstance(line, list | tuple) and line and isinstance(line[0], int)
+    ]
 
 
 def history_document(line: Sequence[Any]) -> dict[str, Any]:

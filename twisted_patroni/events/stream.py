@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
+from twisted.logger import Logger
 
 from twisted_patroni.events.model import Event, View
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from twisted.internet.interfaces import IReactorTime
+
+_log = Logger()
 
 #: Events that are kept for those who come back.
 KEPT = 1000
@@ -157,7 +160,10 @@ class EventStream:
             del self._untold[key]
             listener = self._followers.get(key)
             if listener is not None:
-                listener()
+                try:
+                    listener()
+                except Exception:  # the others follow all the same
+                    _log.failure("A follower of the events has failed")
         if self._untold:
             self.clock.callLater(0, self._tell)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
+from twisted.internet.defer import CancelledError
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from twisted_patroni.engine.interface import Stir
 from twisted_patroni.events.compare import changes, lag_class
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 #: Seconds for which what this node has done to the leader key counts for more than looks that do
 #: not show it yet: they may come from a cache that the write has not reached.
 CLAIM_TIME = 1.0
+#: Seconds for which there are looks, ten a second, while nobody leads: not every DCS tells when a
+#: leader is found.
+RACE_TIME = 10.0
 _LEADERS = ("leader", "standby_leader")
 
 
@@ -31,11 +36,13 @@ class _Claim:
 
     :param leader: who holds it now.
     :param before: who was known to hold it.
-    :param until: when the looks are right again in any case, on the clock.
+    :param number: of the last look that had begun by then; those up to it may be older.
+    :param until: when later looks are right in any case, on the clock.
     """
 
     leader: str | None
     before: str | None
+    number: int
     until: float
 
 
@@ -58,6 +65,7 @@ class Watcher:
     _number: int = field(default=0, init=False)
     _cluster: ClusterView | None = field(default=None, init=False)
     _claim: _Claim | None = field(default=None, init=False)
+    _raced: bool = field(default=False, init=False)
 
     def looked(self, look: Look) -> None:
         """Take note of a look at the DCS.
@@ -73,19 +81,21 @@ class Watcher:
 
         :param stir: what it was.
         """
-        if stir is Stir.ACQUIRED:
-            self._claimed(self.engine.node().name)
-        elif stir is Stir.RELEASED:
-            self._claimed(None)
         if stir is Stir.NODE:
             self.refresh()
-        else:
-            self.looks.look_now()
+            return
+        if stir is not Stir.DCS:
+            self._claimed(stir)
+        self.looks.look_now()
 
-    def _claimed(self, leader: str | None) -> None:
-        view = self.stream.view
+    def _claimed(self, stir: Stir) -> None:
+        me, view = self.engine.node().name, self.stream.view
         before = None if view is None else view.leader
-        self._claim = _Claim(leader, before, self.clock.seconds() + CLAIM_TIME)
+        if stir is Stir.RELEASED and before != me:
+            return  # some DCS call it a success to give up what somebody else holds
+        leader = me if stir is Stir.ACQUIRED else None
+        until = self.clock.seconds() + CLAIM_TIME
+        self._claim = _Claim(leader, before, self.engine.looks_begun(), until)
         self.refresh()
 
     def refresh(self) -> None:
@@ -96,6 +106,22 @@ class Watcher:
         self.stream.view = new
         for change in () if old is None else changes(old, new):
             self.stream.publish(change.type, change.data)
+        self._race(new)
+
+    def _race(self, view: View) -> None:
+        """Have looks taken while nobody leads, once for each time that nobody does."""
+        if view.leader is not None:
+            self._raced = False
+        elif not self._raced:
+            self._raced = True
+            waiting = self.looks.wait(lambda look: self._led or None)
+            waiting.addTimeout(RACE_TIME, self.clock)
+            waiting.addErrback(lambda failure: failure.trap(CancelledError, DeferredTimeout))
+
+    @property
+    def _led(self) -> bool:
+        view = self.stream.view
+        return view is not None and view.leader is not None
 
     def _picture(self, node: NodeView, cluster: ClusterView) -> View:
         old = self.stream.view
@@ -110,11 +136,11 @@ class Watcher:
             ),
             leader=leader,
             last_leader=leader or (None if old is None else old.last_leader),
-            timeline=cluster.leader_timeline if leader == cluster.leader else None,
+            timeline=self._timeline(cluster, leader),
             members=tuple(sorted(members, key=lambda member: member.name)),
             paused=cluster.mode.paused,
             failsafe=node.failsafe_active,
-            dcs=node.cluster is not None,
+            dcs=node.dcs_answers,
             switchover=_switchover(cluster),
             sync=tuple(
                 sorted(each.name for each in members if each.name.lower() in cluster.sync_members)
@@ -131,10 +157,18 @@ class Watcher:
         if claim is None:
             return seen
         stale = seen in (None, claim.before) and seen != claim.leader
-        if stale and self.clock.seconds() < claim.until:
+        if stale and (self._number <= claim.number or self.clock.seconds() < claim.until):
             return claim.leader
         self._claim = None
         return seen
+
+    def _timeline(self, cluster: ClusterView, leader: str | None) -> int | None:
+        """Return the leader's timeline once it has published it as leader; see :class:`View`."""
+        old = self.stream.view
+        published = cluster.leader_timeline if cluster.leader_confirmed else None
+        if published and leader == cluster.leader:
+            return published
+        return old.timeline if old is not None and old.leader == leader else None
 
 
 def _member(member: MemberView, maximum_lag: int, former: str | None) -> MemberState:
