@@ -34,7 +34,7 @@ def member(name: str, role: str = "replica", **changes: Any) -> dict[str, Any]:
     :param changes: what is different from a healthy member.
     """
     leads = role == "leader"
-    document = {
+    document: dict[str, Any] = {
         "name": name,
         "role": role,
         "state": "running" if leads else "streaming",
@@ -57,7 +57,7 @@ def view(*members: dict[str, Any], **changes: Any) -> dict[str, Any]:
     :param members: the members' documents; by default ``a``, who leads, and ``b``.
     :param changes: what is different from a healthy cluster.
     """
-    document = {
+    document: dict[str, Any] = {
         "scope": "demo",
         "stream": "6fa3c001",
         "leader": "a",
@@ -156,7 +156,8 @@ class EventNode(Resource):
     def cut(self) -> None:
         """End all connections, as a node does that dies."""
         for request in tuple(self.open):
-            request.transport.loseConnection()
+            if request.transport is not None:
+                request.transport.loseConnection()
 
 
 @implementer(IAgent)

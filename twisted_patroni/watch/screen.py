@@ -147,8 +147,8 @@ def _header(picture: Picture) -> Line:
         spans.append(Span(f"   timeline {picture.timeline}"))
     flags = (
         (picture.paused, "PAUSED", YELLOW),
-        (not picture.locked, "NO LEADER LOCK", RED),
-        (picture.failsafe, "FAILSAFE MODE", YELLOW),
+        (not picture.locked, "UNLOCKED", RED),
+        (picture.failsafe, "FAILSAFE", YELLOW),
         (not picture.dcs, "DCS LOST", RED),
     )
     for is_so, name, style in flags:
