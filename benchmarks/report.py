@@ -152,7 +152,7 @@ def _ratio(theirs: Sequence[float | None], ours: Sequence[float | None], row: Ro
     ratios = [
         our / their if row.more else their / our
         for their, our in zip(theirs, ours, strict=False)
-        if their and our
+        if their and our and their > 0 and our > 0
     ]
     if not ratios:
         return ""

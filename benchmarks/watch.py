@@ -112,6 +112,10 @@ class HaLog:
         mean, worst = punctuality(moments, end, self.loop_wait) if moments else (0.0, end)
         return Cycles(mean, worst, sum(bool(_ALARM.search(line)) for line in since))
 
+    def cycled(self) -> bool:
+        """Tell whether a cycle has been over since :meth:`begin`."""
+        return bool(_moments(self._read()[1]))
+
     def _read(self) -> tuple[list[str], list[str]]:
         text = self.path.read_bytes()
         parts = text[: self._start], text[self._start :]
