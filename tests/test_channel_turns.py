@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.web.server import NOT_DONE_YET
 
 from tests.test_channel import GET, ChannelTestCase
 from tests.wire_client import SEND_BUFFER, Client
 from twisted_patroni.web.answers import Answer, text_answer
-from twisted_patroni.web.channel import Phase
+from twisted_patroni.web.phases import Phase
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -175,47 +175,84 @@ class FairnessTests(ChannelTestCase):
         self.assertEqual(len(self.root.seen), 8)
 
 
-class UpgradeTests(ChannelTestCase):
-    """A connection that becomes a WebSocket is still counted."""
+class GuestTests(ChannelTestCase):
+    """A connection that is given away is still counted, and ended with the others."""
 
-    def test_upgrade(self) -> None:
-        """The new protocol gets every byte, there is no deadline, and its end is noticed."""
-        received: list[bytes] = []
-        ends: list[Failure] = []
+    class Guest:
+        """Remembers what it hears."""
 
-        class Frames(Protocol):
-            def dataReceived(self, data: bytes) -> None:
-                received.append(data)
+        def __init__(self, channel: Any) -> None:
+            self.channel = channel
+            self.heard: list[bytes] = []
+            self.ends: list[Failure] = []
 
-            def connectionLost(self, reason: Failure = connectionDone) -> None:
-                ends.append(reason)
+        def dataReceived(self, data: bytes) -> None:
+            """Remember bytes."""
+            self.heard.append(data)
 
-        self.root.hold = True
+        def connectionLost(self, reason: Failure) -> None:
+            """Remember the end."""
+            self.ends.append(reason)
+
+        def retire(self) -> None:
+            """Say goodbye."""
+            self.channel.write(b"bye")
+            self.channel.loseConnection()
+
+    def given(self, data: bytes = GET) -> tuple[Client, Guest]:
+        """Return a client whose connection is given away, and to whom."""
         client = self.client()
-        client.send(GET)
-        client.protocol._protocolUpgradeForWebsockets(Frames())
+        guest = self.Guest(client.protocol)
+
+        def render(request: object) -> int:
+            client.protocol.hand_over(guest, Phase.UPGRADED)
+            client.protocol.hear_early()
+            return NOT_DONE_YET
+
+        self.root.render = render  # type: ignore[method-assign]
+        client.send(data)
+        return client, guest
+
+    def test_given(self) -> None:
+        """The guest gets every byte, there is no deadline, and its end is noticed."""
+        client, guest = self.given()
         self.assertEqual(client.protocol.phase, Phase.UPGRADED)
         client.send(b"frame")
         self.pass_time(200)
-        self.assertEqual(received, [b"frame"])
+        self.assertEqual(guest.heard, [b"frame"])
         self.assertEqual((len(self.site.connections), self.site.in_flight), (1, 0))
         client.vanish()
-        self.assertEqual(len(ends), 1)
+        self.assertEqual(len(guest.ends), 1)
         self.assertEqual(len(self.site.connections), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_frames_with_the_request(self) -> None:
-        """Bytes that came with the request are not lost."""
-        received: list[bytes] = []
+    def test_bytes_with_the_request(self) -> None:
+        """Bytes that came with the request are not lost, wherever its body ends."""
+        for request in (GET, b"GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"):
+            _, guest = self.given(request + b"frame")
+            self.assertEqual(guest.heard, [b"frame"])
 
-        class Frames(Protocol):
-            def dataReceived(self, data: bytes) -> None:
-                received.append(data)
+    def test_shut(self) -> None:
+        """At the end of the site the guest says goodbye and nobody waits for the grace."""
+        client, _ = self.given()
+        ended = self.site.shut(2.0)
+        self.clock.advance(0)
+        self.assertEqual(client.received(), b"bye")
+        self.successResultOf(ended)
 
-        client = self.client()
-        channel = client.protocol
-        self.root.render = (  # type: ignore[method-assign]
-            lambda request: channel._protocolUpgradeForWebsockets(Frames()) or 1
-        )
-        client.send(GET + b"frame")
-        self.assertEqual(received, [b"frame"])
+    def test_shut_unread(self) -> None:
+        """A client that does not read its goodbye has a quarter of a second."""
+        client, _ = self.given()
+        client.stop_reading()
+        ended = self.site.shut(2.0)
+        self.pass_time(1)
+        self.successResultOf(ended)
+        self.assertTrue(client.closed)
+
+    def test_half_closed(self) -> None:
+        """A client that will send no more is told goodbye."""
+        client, _ = self.given()
+        client.say_no_more()
+        self.assertEqual(client.received(), b"bye")
+        self.clock.advance(0)
+        self.assertTrue(client.closed)

@@ -18,6 +18,7 @@ NUMBERS = {
     "connections_reserved": (0, 1000000),
     "connections_per_address": (1, 1000000),
     "requests": (1, 1000000),
+    "subscribers": (1, 1000000),
 }
 #: With these, each of the others can be at either end of its range.
 ROOM = {"connections": 1000000, "connections_reserved": 0}

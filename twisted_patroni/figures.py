@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from twisted_patroni.web.channel import Phase
+from twisted_patroni.events import TYPES
+from twisted_patroni.web.phases import Phase
+from twisted_patroni.web.subscribers import WAYS
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from twisted_patroni.status import StatusSource
     from twisted_patroni.tls import TlsMaterial
     from twisted_patroni.web.site import ApiSite
+    from twisted_patroni.web.subscribers import Subscribers
+
+_ENDLESS = (Phase.STREAM, Phase.UPGRADED)
 
 
 @frozen
@@ -33,6 +38,7 @@ class Figures:
     :param audit: the lines written.
     :param reloads: those of the ``restapi`` section, by result.
     :param material: returns the certificate in use, ``None`` without TLS.
+    :param subscribers: who follows the events.
     :param drains: whether load balancers are to leave this node.
     """
 
@@ -43,6 +49,7 @@ class Figures:
     audit: AuditLog
     reloads: Counter[str]
     material: Callable[[], TlsMaterial | None]
+    subscribers: Subscribers
     drains: Drains
 
     def show(self, metrics: ApiMetrics) -> None:
@@ -54,6 +61,7 @@ class Figures:
         self._clients(metrics)
         self._tls(metrics)
         self._lanes(metrics)
+        self._events(metrics)
         self._work(metrics)
 
     def _connections(self, metrics: ApiMetrics) -> None:
@@ -87,7 +95,7 @@ class Figures:
             "Connections that let a deadline pass.",
             lambda: site.timeouts,
             "phase",
-            known=[phase.value for phase in Phase if phase is not Phase.UPGRADED],
+            known=[phase.value for phase in Phase if phase not in _ENDLESS],
         )
         metrics.counter(
             "twisted_patroni_protocol_errors_total",
@@ -168,6 +176,35 @@ class Figures:
             "Calls for which there was no room.",
             by_lane(lambda lane: lane.refused),
             "lane",
+        )
+
+    def _events(self, metrics: ApiMetrics) -> None:
+        subscribers = self.subscribers
+        metrics.counter(
+            "twisted_patroni_events_total",
+            "Events told.",
+            lambda: subscribers.stream.published,
+            "type",
+            known=TYPES,
+        )
+        metrics.gauge(
+            "twisted_patroni_subscribers",
+            "Clients that wait for events.",
+            lambda: subscribers.by_way,
+            "way",
+            known=WAYS,
+        )
+        metrics.counter(
+            "twisted_patroni_subscribers_refused_total",
+            "Clients turned away because too many wait for events.",
+            lambda: subscribers.refused,
+        )
+        metrics.counter(
+            "twisted_patroni_subscribers_dropped_total",
+            "Clients dropped that waited for events.",
+            lambda: subscribers.dropped,
+            "reason",
+            known=("slow", "overrun", "silent", "input", "protocol"),
         )
 
     def _work(self, metrics: ApiMetrics) -> None:

@@ -30,6 +30,7 @@ from twisted_patroni.status import DEADLINE, Link, StatusSource
 from twisted_patroni.web.cluster import ClusterPages
 from twisted_patroni.web.config import Configuration
 from twisted_patroni.web.drain import DrainPages
+from twisted_patroni.web.events import EventPages, Snapshots
 from twisted_patroni.web.failsafe import Failsafe
 from twisted_patroni.web.gatekeeper import Gatekeeper
 from twisted_patroni.web.health import HealthChecks
@@ -38,6 +39,7 @@ from twisted_patroni.web.operations import OperationPages
 from twisted_patroni.web.resource import Responder
 from twisted_patroni.web.routing import Endpoint, build_tree, endpoints_of
 from twisted_patroni.web.site import ApiSite
+from twisted_patroni.web.subscribers import Subscribers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,6 +83,7 @@ class RestApi:
     :ivar doors: the listeners.
     :ivar drains: whether load balancers are to leave this node.
     :ivar stream: the events of this node.
+    :ivar subscribers: who follows them.
     :ivar watcher: makes them of what the engine tells.
     :ivar material: the certificate in use, and what belongs to it; ``None`` without TLS.
     :ivar reloads: how often other settings were to count so far, by ``success`` and ``failure``.
@@ -96,6 +99,7 @@ class RestApi:
     doors: Doors = field(init=False)
     drains: Drains = field(init=False)
     stream: EventStream = field(init=False)
+    subscribers: Subscribers = field(init=False)
     watcher: Watcher = field(init=False)
     material: TlsMaterial | None = field(default=None, init=False)
     endpoints: list[Endpoint] = field(init=False)
@@ -117,6 +121,7 @@ class RestApi:
         self._status = StatusSource(self.engine, self._link, self.reactor)
         self.drains = Drains(self.reactor)
         self.stream = EventStream(self.reactor)
+        self.subscribers = Subscribers(self.stream, self.reactor)
         self.watcher = Watcher(
             self.engine, self.looks, self.stream, self.reactor, self.drains.document
         )
@@ -152,6 +157,7 @@ class RestApi:
             self._audit,
             self.reloads,
             lambda: self.material,
+            self.subscribers,
             self.drains,
         ).show(self.metrics)
 
@@ -170,6 +176,11 @@ class RestApi:
             ),
             ClusterPages(self.engine, self.drains),
             DrainPages(self.engine, self.drains),
+            EventPages(
+                self.subscribers,
+                Snapshots(self.subscribers, self.engine, lambda: []),
+                lambda: self.settings.origins,
+            ),
             Configuration(self.engine),
             Failsafe(self.engine),
             Monitoring(self._status, self.metrics),

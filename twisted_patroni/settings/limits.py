@@ -23,6 +23,7 @@ _NUMBERS = {
     "connections_reserved": (0, 1_000_000),
     "connections_per_address": (1, 1_000_000),
     "requests": (1, 1_000_000),
+    "subscribers": (1, 1_000_000),
 }
 
 
@@ -54,6 +55,7 @@ class Limits:
     :param connections_per_address: connections of one client's address, loopback and the
         cluster's members excepted; further ones are closed.
     :param requests: requests being answered at a time (else 503), loopback and members excepted.
+    :param subscribers: clients that wait for events at a time; the same for further ones.
     """
 
     handshake: float = 5.0
@@ -73,6 +75,7 @@ class Limits:
     connections_reserved: int = 100
     connections_per_address: int = 1000
     requests: int = 1000
+    subscribers: int = 2000
 
 
 def read_limits(section: Section) -> Limits:

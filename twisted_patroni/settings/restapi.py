@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 
 from twisted_patroni.settings.doors import DoorSettings, read_doors
 from twisted_patroni.settings.limits import Limits, read_limits
+from twisted_patroni.settings.origins import read_origins
 from twisted_patroni.settings.reading import Network, Section, SettingsError, network
 from twisted_patroni.settings.rules import Rule, read_rules, read_users
 from twisted_patroni.settings.tls import TlsSettings, VerifyClient, read_tls, read_verify_client
@@ -46,6 +47,7 @@ KEYS = (
     "access",
     "users",
     "protect_reads",
+    "origins",
     "limits",
 )
 
@@ -89,6 +91,7 @@ class Settings:
     :param rules: who may do what; ``None`` for the one check of Patroni.
     :param protect_reads: GETs that are no health checks ask for an identity, too.
     :param users: hashes of passwords (Argon2id in PHC's format) by user, beside ``credentials``.
+    :param origins: the origins, besides the node's own, whose pages may follow its events.
     :param limits: what clients may take.
     :param warnings: what the operator should know of these settings; one line each.
     """
@@ -113,6 +116,7 @@ class Settings:
     rules: tuple[Rule, ...] | None = None
     protect_reads: bool = False
     users: Mapping[str, str] = field(factory=dict, repr=False)
+    origins: frozenset[str] = frozenset()
     limits: Limits = field(factory=Limits)
     warnings: tuple[str, ...] = ()
 
@@ -198,6 +202,7 @@ class Settings:
             rules=read_rules(restapi, {*users, *([] if user is None else [user])}),
             protect_reads=restapi.boolean("protect_reads"),
             users=users,
+            origins=read_origins(restapi),
             limits=read_limits(restapi.section("limits")),
         )
         _check_together(settings, restapi)

@@ -11,7 +11,6 @@ Some of the hooks are private names of ``twisted.web.http.HTTPChannel``; each ha
 from __future__ import annotations
 
 import math
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
@@ -25,35 +24,20 @@ from zope.interface import implementer
 
 from twisted_patroni.tls import handshake_failure
 from twisted_patroni.web.answers import error_page
-from twisted_patroni.web.identity import IdentifiedChannel
+from twisted_patroni.web.hosting import HostingChannel
+from twisted_patroni.web.phases import Phase
 from twisted_patroni.web.request import BodyRefused
 from twisted_patroni.web.wire import HTTP_1_0, HTTP_1_1, bad_line_status, encode_answer, is_field
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IProtocol
     from twisted.python.failure import Failure
 
     from twisted_patroni.web.answers import Answer
     from twisted_patroni.web.request import ApiRequest
 
 
-class Phase(Enum):
-    """What a connection is waiting for; the value names the limit on how long it may."""
-
-    HANDSHAKE = "handshake"
-    FIRST_BYTE = "first_byte"
-    HEAD = "head"
-    BODY = "body"
-    ANSWER = "answer"  # ours to give: without a deadline, handlers bound themselves
-    IDLE = "idle"
-    LINGER = "linger"
-    CLOSE = "close"
-    UPGRADED = "upgraded"  # a WebSocket: no longer ours to judge
-
-    __hash__ = object.__hash__  # an Enum's own is several times slower, and asked for often
-
-
 _BETWEEN_REQUESTS = {Phase.HANDSHAKE, Phase.FIRST_BYTE, Phase.IDLE}
+_ANSWERING = {Phase.ANSWER, Phase.STREAM}
 _UNANSWERABLE = _BETWEEN_REQUESTS | {Phase.HEAD, Phase.BODY}
 _DISPENSABLE = _UNANSWERABLE | {Phase.LINGER, Phase.CLOSE}
 _LENGTH_DIGITS = 18
@@ -64,19 +48,13 @@ _MEMBER = b"Patroni/"
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
-class ApiChannel(IdentifiedChannel):
-    """A connection that no client can keep longer, or make larger, than the limits say.
-
-    :ivar deadline: when the present phase ends, on the site's clock.
-    :ivar phase: what the connection is waiting for.
-    """
+class ApiChannel(HostingChannel):
+    """A connection that no client can keep longer, or make larger, than the limits say."""
 
     _log = Logger()
 
     requests: list[ApiRequest]
     _networkProducer: Any
-    phase = Phase.FIRST_BYTE
-    deadline = math.inf
     _handshaking = False
     _in_flight = False
     _request_line = b""
@@ -113,8 +91,10 @@ class ApiChannel(IdentifiedChannel):
         return self.phase in _DISPENSABLE and self.deadline != math.inf
 
     def retire(self) -> None:
-        """Close at once, or after the answer that is being made."""
-        if self.phase is Phase.ANSWER:
+        """Close at once, or after the answer that is being made; a stream says goodbye first."""
+        if self.farewell is not None:
+            self.part()
+        elif self.phase is Phase.ANSWER:
             self.persistent = False
         elif self.phase in _UNANSWERABLE:
             # A clean end of TLS would need the client's consent.
@@ -144,11 +124,11 @@ class ApiChannel(IdentifiedChannel):
 
         One that has left altogether looks the same, so only a short answer is still made.
         """
-        if self.phase is Phase.ANSWER:
+        if self.farewell is not None:
+            self.part()
+        elif self.phase is Phase.ANSWER:
             self.persistent = False
             self.deadline = self.site.reactor.seconds() + self.site.limits.half_closed
-        elif self.phase is Phase.UPGRADED:
-            self.transport.loseConnection()
         else:
             self.loseConnection()
 
@@ -159,14 +139,11 @@ class ApiChannel(IdentifiedChannel):
         """Forget the connection and tell the request in flight."""
         if self._handshaking:
             self.site.handshake_failures[handshake_failure(reason)] += 1
-        self._left()
-        super().connectionLost(reason)
-
-    def _left(self) -> None:
         self.phase = Phase.CLOSE
         self._answered()
         self.site.turns.leave(self)
         self.site.left(self)
+        super().connectionLost(reason)
 
     def abort(self) -> None:
         """End the connection at once, whatever was still to be sent."""
@@ -193,6 +170,9 @@ class ApiChannel(IdentifiedChannel):
             return
         elif self.phase is Phase.CLOSE:
             return
+        elif self.guest is not None:
+            self.guest.dataReceived(data)
+            return
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
@@ -212,8 +192,8 @@ class ApiChannel(IdentifiedChannel):
         """Take a part of a body, or what arrives while a request is being answered."""
         if self.phase is Phase.LINGER:
             self._discard(data)
-        elif self.phase is Phase.UPGRADED:
-            self.dataReceived(data)
+        elif self.guest is not None:
+            self.dataReceived(data)  # came with the request
         else:
             try:
                 super().rawDataReceived(data)
@@ -343,11 +323,12 @@ class ApiChannel(IdentifiedChannel):
 
     def requestDone(self, request: Any) -> None:
         """Go on to the next request, now or when others have had their turn."""
-        if self.phase is not Phase.ANSWER:  # answered before its body was read
+        if self.phase not in _ANSWERING:  # answered before its body was read
             self.requests.remove(request)
             self._linger()
             return
         self._answered()
+        self.farewell = None
         pending = bool(self._buffer) or any(self._dataBuffer)
         if self.persistent:
             # Answers that nobody reads are not followed by more of them, nor are those of a client
@@ -378,15 +359,3 @@ class ApiChannel(IdentifiedChannel):
             self.enter(Phase.HEAD)
         self._networkProducer.resumeProducing()
         super().dataReceived(b"")
-
-    def _protocolUpgradeForWebsockets(self, protocol: IProtocol) -> None:
-        """Hand the connection over, but keep counting it."""
-        super()._protocolUpgradeForWebsockets(protocol)
-        self._answered()
-        self.enter(Phase.UPGRADED)
-
-        def lost(reason: Failure = connectionDone) -> None:
-            self._left()
-            protocol.connectionLost(reason)
-
-        self.connectionLost = lost  # type: ignore[method-assign]

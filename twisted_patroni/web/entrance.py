@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_patroni.settings import Serves, VerifyClient
-from twisted_patroni.web.channel import Phase
+from twisted_patroni.web.phases import Phase
 from twisted_patroni.web.wire import header_lines
 
 if TYPE_CHECKING:

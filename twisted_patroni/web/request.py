@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -32,6 +32,16 @@ class BodyRefused(Exception):
     """
 
     code: int
+
+
+class Takeover(Protocol):
+    """What a handler returns instead of an answer: it writes by itself, for as long as it likes."""
+
+    def take(self, request: ApiRequest) -> None:
+        """Begin to answer.
+
+        :param request: what asked for it; its client is still there.
+        """
 
 
 # Each part costs as much time as kilobytes in one piece would.
@@ -186,6 +196,19 @@ class ApiRequest(Request):
             )
         )
         self.finish()
+
+    def give_to(self, takeover: Takeover) -> None:
+        """Let somebody answer by himself; without effect once the client has left.
+
+        :param takeover: who does.
+        """
+        if self._disconnected:
+            return
+        self.abandon = None
+        try:
+            takeover.take(self)
+        except Exception:
+            self.processingFailed(Failure())
 
     def write(self, data: bytes) -> None:
         """Write a part of a streamed answer; the headers of every answer go before the first."""

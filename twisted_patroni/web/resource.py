@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from twisted_patroni.web.gatekeeper import Verdict
+    from twisted_patroni.web.request import Takeover
     from twisted_patroni.web.routing import Endpoint, Handler
     from twisted_patroni.web.site import ApiRequest
 
@@ -163,9 +164,16 @@ class Responder:
         answer = handled if isinstance(handled, Deferred) else Deferred.fromCoroutine(handled)
         # Two callbacks, and no notifyFinish: this is done for each health check.
         request.abandon = answer.cancel
-        answer.addCallbacks(request.answer, _answer_error, errbackArgs=(request,))
+        answer.addCallbacks(_give, _answer_error, callbackArgs=(request,), errbackArgs=(request,))
         answer.addErrback(lambda failure: _log.failure("An answer was not sent", failure))
         return NOT_DONE_YET
+
+
+def _give(reply: Answer | Takeover, request: ApiRequest) -> None:
+    if isinstance(reply, Answer):
+        request.answer(reply)
+    else:
+        request.give_to(reply)
 
 
 def _refused(refusal: Refusal) -> Answer:
@@ -175,7 +183,7 @@ def _refused(refusal: Refusal) -> Answer:
 def _after(verdict: Callable[[], Awaitable[Refusal | None]], handler: Handler) -> Handler:
     """Return a handler that goes on to another one if a verdict allows it."""
 
-    async def wait_and_handle(call: Call) -> Answer:
+    async def wait_and_handle(call: Call) -> Answer | Takeover:
         refusal = await verdict()
         return await handler(call) if refusal is None else _refused(refusal)
 

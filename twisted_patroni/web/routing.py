@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 
     from twisted_patroni.settings import Right
     from twisted_patroni.web.answers import Answer
+    from twisted_patroni.web.request import Takeover
     from twisted_patroni.web.resource import Call
     from twisted_patroni.web.site import ApiRequest
 
     #: What a handler returns: hot ones spare the coroutine.
-    Reply = Deferred["Answer"] | Coroutine[Deferred[Any], Any, "Answer"]
+    Reply = (
+        Deferred["Answer"]
+        | Deferred["Answer | Takeover"]
+        | Coroutine[Deferred[Any], Any, "Answer | Takeover"]
+    )
     Handler = Callable[["Call"], Reply]
     Render = Callable[["ApiRequest", "Endpoint | None"], int]
 

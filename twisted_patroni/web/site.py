@@ -16,9 +16,10 @@ from twisted.web.server import version as twisted_version
 
 from twisted_patroni.settings import Limits
 from twisted_patroni.web.answers import error_page
-from twisted_patroni.web.channel import ApiChannel, Phase
+from twisted_patroni.web.channel import ApiChannel
 from twisted_patroni.web.connections import Connections
 from twisted_patroni.web.entrance import Door
+from twisted_patroni.web.phases import Phase
 from twisted_patroni.web.request import ApiRequest
 from twisted_patroni.web.turns import Turns
 from twisted_patroni.web.wire import plain_host
@@ -57,6 +58,7 @@ class ApiSite(Site):
     :ivar on_answered: called with request, status and seconds after each answer.
     :ivar on_left: called with a request whose client left before it was answered, and seconds.
     :ivar on_crowd_left: called when most of many connections are gone.
+    :ivar closing: whether the end has begun.
     :ivar in_flight: how many requests are being answered.
     :ivar overloads: how often a request was refused because too many were being answered.
     :ivar handshakes: TLS handshakes done so far.
@@ -110,7 +112,7 @@ class ApiSite(Site):
         self._calm = math.inf
         self._second = -1
         self._date = b""
-        self._closing = False
+        self.closing = False
         self._waiting: list[Deferred[None]] = []
         self._aborting: IDelayedCall | None = None
 
@@ -146,7 +148,7 @@ class ApiSite(Site):
         :param addr: where it comes from; a proxy, where the door knows proxies.
         """
         host = plain_host(getattr(addr, "host", ""))
-        if self._closing:
+        if self.closing:
             self.connections.refused["closing"] += 1
             return False
         if door.proxies is None:
@@ -298,7 +300,7 @@ class ApiSite(Site):
         :return: fires when no connection is left, and in any case once the grace is over and
             what was left has been aborted.
         """
-        self._closing = True
+        self.closing = True
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
         self._each(ApiChannel.retire, list(self.connections))
