@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from twisted_patroni.events import TYPES
+from twisted_patroni.operations import ENDS, KINDS
 from twisted_patroni.web.phases import Phase
 from twisted_patroni.web.subscribers import WAYS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from twisted_patroni.drain import Drains
     from twisted_patroni.engine.lanes import Lane, Lanes
     from twisted_patroni.metrics import ApiMetrics
+    from twisted_patroni.operations import OperationBook
     from twisted_patroni.slowing import Slowing
     from twisted_patroni.status import StatusSource
     from twisted_patroni.tls import TlsMaterial
@@ -40,6 +42,7 @@ class Figures:
     :param material: returns the certificate in use, ``None`` without TLS.
     :param subscribers: who follows the events.
     :param drains: whether load balancers are to leave this node.
+    :param operations: the operations.
     """
 
     site: ApiSite
@@ -51,6 +54,7 @@ class Figures:
     material: Callable[[], TlsMaterial | None]
     subscribers: Subscribers
     drains: Drains
+    operations: OperationBook
 
     def show(self, metrics: ApiMetrics) -> None:
         """Have all of them shown.
@@ -63,6 +67,7 @@ class Figures:
         self._lanes(metrics)
         self._events(metrics)
         self._work(metrics)
+        self._operations(metrics)
 
     def _connections(self, metrics: ApiMetrics) -> None:
         connections = self.site.connections
@@ -241,4 +246,19 @@ class Figures:
             "Whether load balancers are told to leave this node.",
             drained,
             "role",
+        )
+
+    def _operations(self, metrics: ApiMetrics) -> None:
+        metrics.counter(
+            "twisted_patroni_operations_total",
+            "Operations that have ended.",
+            lambda: self.operations.ended,
+            "kind",
+            "state",
+            known=[(kind, state) for kind in KINDS for state in ENDS],
+        )
+        metrics.gauge(
+            "twisted_patroni_operations_unfinished",
+            "Operations on their way.",
+            lambda: len(self.operations.on_their_way()),
         )

@@ -21,7 +21,7 @@ from twisted_patroni.events import EventStream, Watcher
 from twisted_patroni.figures import Figures
 from twisted_patroni.memory import give_back
 from twisted_patroni.metrics import ApiMetrics, endpoint_label
-from twisted_patroni.operations import Operations
+from twisted_patroni.operations import Desk
 from twisted_patroni.passwords import PasswordBook
 from twisted_patroni.postgres import PostgresLink
 from twisted_patroni.renewal import Renewal
@@ -35,7 +35,9 @@ from twisted_patroni.web.failsafe import Failsafe
 from twisted_patroni.web.gatekeeper import Gatekeeper
 from twisted_patroni.web.health import HealthChecks
 from twisted_patroni.web.monitoring import Monitoring
+from twisted_patroni.web.operation_book import BookPages
 from twisted_patroni.web.operations import OperationPages
+from twisted_patroni.web.orders import Orders
 from twisted_patroni.web.resource import Responder
 from twisted_patroni.web.routing import Endpoint, build_tree, endpoints_of
 from twisted_patroni.web.site import ApiSite
@@ -45,9 +47,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from socket import socket
 
-    from twisted_patroni.engine.interface import Engine, Look
+    from twisted_patroni.engine.interface import Cycle, Engine, Look
     from twisted_patroni.engine.lanes import Lanes
     from twisted_patroni.looks import Looks
+    from twisted_patroni.operations import OperationBook
     from twisted_patroni.settings import Settings
     from twisted_patroni.tls import TlsMaterial
     from twisted_patroni.web.request import ApiRequest
@@ -85,6 +88,7 @@ class RestApi:
     :ivar stream: the events of this node.
     :ivar subscribers: who follows them.
     :ivar watcher: makes them of what the engine tells.
+    :ivar desk: has operations carried out.
     :ivar material: the certificate in use, and what belongs to it; ``None`` without TLS.
     :ivar reloads: how often other settings were to count so far, by ``success`` and ``failure``.
     """
@@ -101,6 +105,7 @@ class RestApi:
     stream: EventStream = field(init=False)
     subscribers: Subscribers = field(init=False)
     watcher: Watcher = field(init=False)
+    desk: Desk = field(init=False)
     material: TlsMaterial | None = field(default=None, init=False)
     endpoints: list[Endpoint] = field(init=False)
     metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
@@ -132,6 +137,9 @@ class RestApi:
             PasswordBook(self.reactor, self.lanes.passwords.call),
             Slowing(self.reactor),
         )
+        self.desk = Desk(
+            self.engine, self.looks, self.reactor, self._now, self.stream, self._postmaster_start
+        )
         responder = Responder(self._gatekeeper.judge)
         self.endpoints = endpoints_of(self._handlers())
         self.site = ApiSite(
@@ -159,13 +167,31 @@ class RestApi:
             lambda: self.material,
             self.subscribers,
             self.drains,
+            self.desk.book,
         ).show(self.metrics)
 
-    def _handlers(self) -> tuple[object, ...]:
-        def now() -> datetime:
-            return datetime.fromtimestamp(self.reactor.seconds(), UTC)
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.reactor.seconds(), UTC)
 
-        operations = Operations(self.engine, self.looks, self.reactor, now)
+    def _postmaster_start(self) -> Deferred[datetime | None]:
+        return self._status.current().addCallback(lambda seen: seen.status.start_time)
+
+    @property
+    def operations(self) -> OperationBook:
+        """The operations of this node."""
+        return self.desk.book
+
+    def cycled(self, cycle: Cycle) -> None:
+        """Take note of an HA cycle.
+
+        :param cycle: when it began and ended.
+        """
+        self.metrics.cycled(cycle)
+        self.watcher.refresh()
+        self.desk.cycled()
+
+    def _handlers(self) -> tuple[object, ...]:
+        orders = Orders(self.desk, self.reactor)
         return (
             HealthChecks(
                 self.engine,
@@ -178,13 +204,14 @@ class RestApi:
             DrainPages(self.engine, self.drains),
             EventPages(
                 self.subscribers,
-                Snapshots(self.subscribers, self.engine, lambda: []),
+                Snapshots(self.subscribers, self.engine, self.desk.book.unfinished),
                 lambda: self.settings.origins,
             ),
-            Configuration(self.engine),
+            Configuration(self.engine, orders),
             Failsafe(self.engine),
             Monitoring(self._status, self.metrics),
-            OperationPages(self.engine, operations),
+            OperationPages(self.engine, self.desk, orders),
+            BookPages(self.desk, self.reactor),
         )
 
     def open(self, listener: socket) -> None:
@@ -225,6 +252,7 @@ class RestApi:
     def _end(self, result: object) -> None:
         if not self._closed:
             self._closed = True
+            self.desk.stop()
             self.looks.stop()
             self._gatekeeper.addresses.stop()
             self.drains.stop()
@@ -294,7 +322,7 @@ class RestApi:
             )
 
     def _warn_of_certificates(self) -> None:
-        now = datetime.fromtimestamp(self.reactor.seconds(), UTC)
+        now = self._now()
         for line in () if self.material is None else self.material.warnings(now):
             _log.warn("{line}", line=line)
 
@@ -321,3 +349,4 @@ class RestApi:
                 self._told.add(line)
                 _log.warn("{line}", line=line)
         self.watcher.looked(look)
+        self.desk.looked(look)

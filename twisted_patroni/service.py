@@ -165,8 +165,7 @@ class PatroniService(Service):
 
     def _cycled(self, cycle: Cycle) -> None:
         assert self._api is not None
-        self._api.metrics.cycled(cycle)
-        self._api.watcher.refresh()
+        self._api.cycled(cycle)
 
     def _stirred(self, stir: Stir) -> None:
         assert self._api is not None

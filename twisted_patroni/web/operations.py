@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 from twisted_patroni.access import Access
+from twisted_patroni.operations import Outcome
 from twisted_patroni.settings import Right
-from twisted_patroni.web.answers import Answer, error_page, text_answer
+from twisted_patroni.web.answers import Answer, error_page, json_answer, text_answer
+from twisted_patroni.web.orders import ACCEPT, DRY_RUN, HEADERS, read_order, told, wants_dry_run
 from twisted_patroni.web.routing import Body, endpoint
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from twisted_patroni.engine.interface import Engine
-    from twisted_patroni.operations import Operations, Outcome
+    from twisted_patroni.operations import Action, Desk
+    from twisted_patroni.web.orders import Orders
     from twisted_patroni.web.resource import Call
 
 
-def _told(outcome: Outcome) -> Answer:
-    return text_answer(outcome.code, outcome.sentence)
+def _foreseen(forecast: dict[str, Any] | Outcome) -> Answer:
+    return told(forecast) if isinstance(forecast, Outcome) else json_answer(forecast)
 
 
 @define(eq=False)
@@ -26,11 +31,13 @@ class OperationPages:
     """Takes requests to change something.
 
     :param engine: the engine.
-    :param operations: carries the longer ones out.
+    :param desk: carries the longer ones out.
+    :param orders: answers who asks for those.
     """
 
     engine: Engine
-    operations: Operations
+    desk: Desk
+    orders: Orders
 
     @endpoint(
         "POST",
@@ -38,11 +45,16 @@ class OperationPages:
         summary="Restart PostgreSQL, now or at a scheduled time, if conditions hold.",
         access=Access.CHECKED,
         right=Right.OPERATE,
+        query=(DRY_RUN,),
+        headers=HEADERS,
         body=Body(optional=True),
     )
     async def restart(self, call: Call) -> Answer:
         """Answer when PostgreSQL is up again, or at once if it is scheduled."""
-        return _told(await self.operations.restart(call.json()))
+        body = call.json()
+        if wants_dry_run(call):
+            return _foreseen(await self.desk.restarts.foresee_restart(body))
+        return await self.orders.place(call, read_order(call, "restart", body))
 
     @endpoint(
         "DELETE",
@@ -54,6 +66,7 @@ class OperationPages:
     async def delete_restart(self, call: Call) -> Answer:
         """Answer 404 if there is none."""
         if await self.engine.delete_restart():
+            self.desk.restart_deleted()
             return text_answer(200, "scheduled restart deleted")
         return text_answer(404, "no restarts are scheduled")
 
@@ -63,18 +76,16 @@ class OperationPages:
         summary="Rebuild this replica from another member.",
         access=Access.CHECKED,
         right=Right.OPERATE,
+        query=(DRY_RUN,),
+        headers=HEADERS,
         body=Body(optional=True),
     )
     async def reinitialize(self, call: Call) -> Answer:
         """Answer when the work has begun."""
-        request = call.json()
-        truth = self.engine.parse_bool
-        refused = await self.engine.reinitialize(
-            bool(truth(request.get("force"))), bool(truth(request.get("from_leader")))
-        )
-        if refused is None:
-            return text_answer(200, "reinitialize started")
-        return text_answer(503, refused)
+        body = call.json()
+        if wants_dry_run(call):
+            return json_answer(await self.desk.restarts.foresee_reinitialize())
+        return await self.orders.place(call, read_order(call, "reinitialize", body))
 
     @endpoint(
         "POST",
@@ -82,11 +93,13 @@ class OperationPages:
         summary="Hand the leader's role to another member, now or at a scheduled time.",
         access=Access.CHECKED,
         right=Right.OPERATE,
+        query=(DRY_RUN,),
+        headers=(*HEADERS, ACCEPT),
         body=Body(),
     )
     async def switchover(self, call: Call) -> Answer:
         """Answer when the new leader has the lock."""
-        return _told(await self.operations.change_leader(call.json(), "switchover"))
+        return await self._change(call, "switchover")
 
     @endpoint(
         "POST",
@@ -94,11 +107,19 @@ class OperationPages:
         summary="Make a member the leader, also when there is none.",
         access=Access.CHECKED,
         right=Right.OPERATE,
+        query=(DRY_RUN,),
+        headers=(*HEADERS, ACCEPT),
         body=Body(),
     )
     async def failover(self, call: Call) -> Answer:
         """Answer when the new leader has the lock."""
-        return _told(await self.operations.change_leader(call.json(), "failover"))
+        return await self._change(call, "failover")
+
+    async def _change(self, call: Call, action: Action) -> Answer:
+        body = call.json()
+        if wants_dry_run(call):
+            return _foreseen(await self.desk.leadership.foresee(body, action))
+        return await self.orders.place(call, read_order(call, action, body))
 
     @endpoint(
         "DELETE",
@@ -113,6 +134,7 @@ class OperationPages:
         if failover is None or failover.scheduled_at is None:
             return text_answer(404, "no switchover is scheduled")
         if await self.engine.delete_failover(failover):
+            self.desk.switchover_deleted(failover)
             return text_answer(200, "scheduled switchover deleted")
         return error_page(409)
 
