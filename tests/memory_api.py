@@ -97,7 +97,7 @@ class InlineLane(Lane):
 
 def inline_lanes() -> Lanes:
     """Return lanes that make their calls at once."""
-    names = ("local", "read", "write", "long", "probe", "names", "passwords")
+    names = ("local", "read", "write", "long", "probe", "names", "passwords", "webhooks")
     return Lanes(*[InlineLane(name, Reactor(), LaneSize(1, 1)) for name in names])
 
 

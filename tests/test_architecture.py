@@ -52,6 +52,7 @@ ROOMS = (
         "slowing",
         "status",
         "tls",
+        "webhooks",
     ),
     ("web",),
     ("engine.lanes", "doors", "figures", "renewal", "restapi", "seat"),

@@ -150,7 +150,8 @@ class LanesTests(SynchronousTestCase):
         """Each lane has a name of its own, workers, and an end to its queue."""
         lanes = Lanes.on(Turns())
         names = [lane.name for lane in lanes.each()]
-        self.assertEqual(names, ["local", "read", "write", "long", "probe", "names", "passwords"])
+        expected = ["local", "read", "write", "long", "probe", "names", "passwords", "webhooks"]
+        self.assertEqual(names, expected)
         for lane in lanes.each():
             self.assertGreaterEqual(lane.size.workers, 1, lane.name)
             self.assertLess(lane.size.workers + lane.size.queue, 100, lane.name)

@@ -115,7 +115,7 @@ class PemFile:
         except TypeError as error:
             if password is not None:
                 return self.private_key(None)
-            section = self.key.partition(".")[0]
+            section = self.key.rpartition(".")[0]
             raise TlsError(
                 f"{self.key}: {self.path} is encrypted, and there is no {section}.keyfile_password"
             ) from error

@@ -46,7 +46,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    from twisted_patroni import renewal
+    from twisted_patroni import renewal, webhooks
     from twisted_patroni.doors import parse_endpoint
     from twisted_patroni.engine.host import UnusableConfiguration, load
     from twisted_patroni.service import PatroniService, leave_process
@@ -56,6 +56,7 @@ def makeService(options: Options) -> IService:
         loaded = load(options["config"])
         settings = Settings.of(loaded.restapi)
         renewal.load(settings)
+        webhooks.check(settings.webhooks)
         for each in settings.doors:
             parse_endpoint(reactor, each)
     except (UnusableConfiguration, SettingsError) as error:

@@ -124,6 +124,7 @@ class Lanes:
     :param probe: HTTP requests to members.
     :param names: DNS, which may take its time and must not hold up what is local.
     :param passwords: hashes of passwords, whose cost must not delay anything else.
+    :param webhooks: names and files of those who are told of events, which may be out of order.
     """
 
     local: Lane
@@ -133,6 +134,7 @@ class Lanes:
     probe: Lane
     names: Lane
     passwords: Lane
+    webhooks: Lane
 
     @classmethod
     def on(cls, reactor: IReactorFromThreads) -> Lanes:
@@ -148,6 +150,7 @@ class Lanes:
             probe=Lane("probe", reactor, LaneSize(8, 64, retry_after=2)),
             names=Lane("names", reactor, LaneSize(2, 64)),
             passwords=Lane("passwords", reactor, LaneSize(2, 16)),
+            webhooks=Lane("webhooks", reactor, LaneSize(2, 32)),
         )
 
     def each(self) -> tuple[Lane, ...]:
@@ -160,4 +163,5 @@ class Lanes:
             self.probe,
             self.names,
             self.passwords,
+            self.webhooks,
         )

@@ -8,6 +8,7 @@ from twisted_patroni.settings.reading import Network, SettingsError
 from twisted_patroni.settings.restapi import MINIMUM_BACKLOG, HostPort, Settings
 from twisted_patroni.settings.rules import Right, Rule
 from twisted_patroni.settings.tls import TlsSettings, VerifyClient
+from twisted_patroni.settings.webhooks import WebhookSettings
 
 __all__ = [
     "MINIMUM_BACKLOG",
@@ -22,4 +23,5 @@ __all__ = [
     "SettingsError",
     "TlsSettings",
     "VerifyClient",
+    "WebhookSettings",
 ]

@@ -16,6 +16,7 @@ from twisted_patroni.settings.origins import read_origins
 from twisted_patroni.settings.reading import Network, Section, SettingsError, network
 from twisted_patroni.settings.rules import Rule, read_rules, read_users
 from twisted_patroni.settings.tls import TlsSettings, VerifyClient, read_tls, read_verify_client
+from twisted_patroni.settings.webhooks import WebhookSettings, read_webhooks
 
 #: Connections the kernel holds while the reactor is busy; the length that lost none when measured.
 MINIMUM_BACKLOG = 1024
@@ -49,6 +50,7 @@ KEYS = (
     "protect_reads",
     "origins",
     "limits",
+    "webhooks",
 )
 
 
@@ -93,6 +95,7 @@ class Settings:
     :param users: hashes of passwords (Argon2id in PHC's format) by user, beside ``credentials``.
     :param origins: the origins, besides the node's own, whose pages may follow its events.
     :param limits: what clients may take.
+    :param webhooks: who is told of events over HTTP.
     :param warnings: what the operator should know of these settings; one line each.
     """
 
@@ -118,6 +121,7 @@ class Settings:
     users: Mapping[str, str] = field(factory=dict, repr=False)
     origins: frozenset[str] = frozenset()
     limits: Limits = field(factory=Limits)
+    webhooks: tuple[WebhookSettings, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -204,6 +208,7 @@ class Settings:
             users=users,
             origins=read_origins(restapi),
             limits=read_limits(restapi.section("limits")),
+            webhooks=read_webhooks(restapi),
         )
         _check_together(settings, restapi)
         for key in section:
