@@ -79,6 +79,11 @@ class PictureTests(SynchronousTestCase):
         changed = changed.after(event("member", {"name": "b", "change": "left", "member": None}))
         self.assertEqual(list(changed.members), ["a", "c"])
 
+    def test_lags(self) -> None:
+        """How far members are behind is known anew; others do not come in by that."""
+        changed = picture().with_lags([member("b", lag=70), member("z")])
+        self.assertEqual((changed.members["b"].lag, list(changed.members)), (70, ["a", "b"]))
+
     def test_flags(self) -> None:
         """What is told of the cluster changes that and nothing else."""
         plan = {"from": "a", "to": "b", "at": "2026-11-21T20:00:00+00:00"}

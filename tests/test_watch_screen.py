@@ -98,7 +98,7 @@ class ScreenTests(SynchronousTestCase):
                 "",
                 "synchronous: b",
                 "switchover scheduled: a -> b at later",
-                "a is drained (reason kernel)",
+                "a is drained (kernel)",
                 "restart on b running for 1 min 0 s: waits",
             ],
         )

@@ -52,6 +52,15 @@ class SentenceTests(SynchronousTestCase):
             "pending_restart": ["max_connections"],
             "old": {"state": "running"},
         }
+        drain = {"reason": "kernel", "owner": "joe", "expires": "soon", "primary": True}
+        behind = {
+            "name": "b",
+            "change": "changed",
+            "changed": ["lag_class", "timeline"],
+            "member": member("b", lag_class="high", timeline=None),
+            "old": {"lag_class": "low", "timeline": 3},
+        }
+        leads = {**behind, "changed": ["lag_class"], "member": member("b", "leader")}
         flags = ["paused", "locked", "failsafe", "dcs"]
         history = {"timeline": 6, "lsn": 50331648, "reason": "no recovery target", "leader": "b"}
         result = {"status": 200, "text": "Successfully switched over"}
@@ -60,23 +69,25 @@ class SentenceTests(SynchronousTestCase):
             ("leader", {"old": None, "new": "b", "timeline": None}, "leader: b"),
             ("member", joined, "b: joined the cluster (replica, streaming)"),
             ("member", {"name": "b", "change": "left", "member": None}, "b: left the cluster"),
-            ("member", changed, "b: role replica -> leader, lag low -> none, waits for a restart"),
+            ("member", changed, "b: role replica -> leader, waits for a restart"),
+            ("member", behind, "b: lag low -> high, timeline 3 -> unknown"),
+            ("member", leads),
             ("member", tags, "b: tags none -> nofailover=true site=attic"),
             (
                 "node",
                 node,
-                "a: state running -> stopped",
-                "a: waits for a restart (max_connections)",
+                "a itself: state running -> stopped",
+                "a itself: waits for a restart (max_connections)",
             ),
             (
                 "node",
                 {"name": "a", "changed": ["pending_restart"], "pending_restart": []},
-                "a: waits for no restart any more",
+                "a itself: waits for no restart any more",
             ),
             (
                 "node",
-                {"name": "a", "changed": ["drain"], "drain": {"reason": "kernel", "by": None}},
-                "a: is drained (reason kernel)",
+                {"name": "a", "changed": ["drain"], "drain": drain},
+                "a: is drained (kernel, by joe, until soon, as a primary, too)",
             ),
             ("node", {"name": "a", "changed": ["drain"], "drain": None}, "a: is drained no more"),
             (
@@ -113,7 +124,7 @@ class SentenceTests(SynchronousTestCase):
             (
                 "history",
                 history,
-                "history: timeline 6 ended at 50331648: no recovery target, then b led",
+                "history: timeline 6 ended at 0/3000000: no recovery target, then b led",
             ),
             (
                 "gap",

@@ -7,10 +7,13 @@ import json
 import re
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.event_nodes import TIME, event, view
+from tests.event_nodes import TIME, EventNode, Network, event, member, view
+from twisted_patroni.client.asking import Asker
+from twisted_patroni.watch.lags import Lags
 from twisted_patroni.watch.terminal import Output, Terminal
 from twisted_patroni.watch.text import at
 from twisted_patroni.watch.views import JsonView, LineView, ScreenView
@@ -204,6 +207,15 @@ class ScreenTests(ViewCase):
         self.assertEqual(self.drawn()[-1][1], f"reconnecting for 2 s: {A} refuses connections")
         self.shown.end()
 
+    def test_lags(self) -> None:
+        """How far members are behind is drawn when it is known anew."""
+        self.shown.begin()
+        self.shown.received(event("snapshot", view()))
+        self.shown.lags([member("b", lag=2048)])
+        self.clock.advance(1)
+        self.assertIn("2.0 KiB", self.drawn()[-1][5])
+        self.shown.end()
+
     def test_types(self) -> None:
         """The list of events has the types asked for, the picture has all."""
         self.use(types=frozenset({"config"}))
@@ -224,3 +236,25 @@ class ScreenTests(ViewCase):
             self.shown.received(event("leader", {"old": "a", "new": "b", "timeline": number}))
         self.assertEqual(len(self.shown._told), 200)
         self.shown.end()
+
+
+class LagTests(ViewCase):
+    """How far members are behind, which no event tells byte by byte."""
+
+    def test_asks(self) -> None:
+        """The node that tells is asked every five seconds, and nobody while there is none."""
+        node = EventNode()
+        network = Network(a=node)
+        told: list[Any] = []
+        lags = Lags(self.clock, Asker(self.clock, network), told.append)
+        running = Deferred.fromCoroutine(lags.run())
+        for url, lag in ((None, 1), (A, 2), (A, None), (None, 3)):
+            node.cluster = None if lag is None else {"members": [member("b", lag=lag)]}
+            lags.url = url
+            self.clock.advance(5)
+            network.flush()
+        self.assertEqual([each[0]["lag"] for each in told], [2])
+        self.assertEqual(network.attempts, ["a", "a"])
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import (
     IReactorFromThreads,
     IReactorPluggableNameResolver,
@@ -24,6 +24,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted_patroni.client.asking import PATIENCE, Asker
 from twisted_patroni.client.following import Follower, Listener
 from twisted_patroni.client.tls import TlsError, load_policy
+from twisted_patroni.watch.lags import Lags
 from twisted_patroni.watch.settings import CannotWatch, Surroundings, wanted
 from twisted_patroni.watch.terminal import Output, Terminal
 from twisted_patroni.watch.text import clean
@@ -73,6 +74,7 @@ class Watching:
     troubles: dict[str, str] = field(factory=dict, init=False)
     _answered: bool = field(default=False, init=False)
     _session: Deferred[None] | None = field(default=None, init=False)
+    _lags: Lags | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
 
     async def run(self) -> None:
@@ -90,6 +92,7 @@ class Watching:
         timer = None
         if want.timeout is not None:
             timer = self.clock.callLater(want.timeout, self._give_up)
+        asking = self._ask_for_lags()
         try:
             self._session = Deferred.fromCoroutine(follower.run())
             await self._session
@@ -100,6 +103,7 @@ class Watching:
         finally:
             if timer is not None and timer.active():
                 timer.cancel()
+            asking.cancel()
             self.view.end()
 
     def end(self) -> None:
@@ -107,6 +111,14 @@ class Watching:
         self._ended = True
         if self._session is not None:
             self._session.cancel()
+
+    def _ask_for_lags(self) -> Deferred[None]:
+        if not isinstance(self.view, ScreenView):
+            return succeed(None)
+        self._lags = Lags(self.clock, self.asker, self.view.lags)
+        asking = Deferred.fromCoroutine(self._lags.run())
+        asking.addErrback(lambda failure: failure.trap(CancelledError))
+        return asking
 
     def _types(self) -> frozenset[str]:
         # A screen needs all events for its picture.
@@ -122,10 +134,14 @@ class Watching:
         """Pass on that a node answers."""
         self._answered = True
         self.troubles.clear()
+        if self._lags is not None:
+            self._lags.url = None if polling else url
         self.view.connected(url, polling)
 
     def disconnected(self, url: str, reason: str) -> None:
         """Pass on that it does no more."""
+        if self._lags is not None:
+            self._lags.url = None
         self.view.disconnected(url, reason)
 
     def failed(self, url: str, reason: str) -> None:

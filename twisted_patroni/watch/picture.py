@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Of each kind, how many are remembered.
 MAX_MEMBERS, MAX_OPERATIONS = 500, 100
@@ -43,8 +43,8 @@ class Member:
     :param role: its role, as ``leader`` or ``replica``.
     :param state: PostgreSQL's state, as ``running`` or ``streaming``.
     :param timeline: its timeline.
-    :param lag: bytes behind the leader, as they were when they were told last.
-    :param lag_class: what became of it since: ``low``, ``high`` or ``unknown``.
+    :param lag: bytes behind the leader.
+    :param lag_class: whether that is ``low``, ``high`` or ``unknown``.
     :param tags: its tags.
     :param pending_restart: a setting waits for a restart.
     :param scheduled_restart: when it restarts by itself, and in which cases.
@@ -120,6 +120,17 @@ class Picture:
         data = event.get("data")
         change = _CHANGES.get(text(event.get("type")) or "")
         return change(self, data) if change is not None and isinstance(data, dict) else self
+
+    def with_lags(self, documents: Sequence[Mapping[str, Any]]) -> Picture:
+        """Return what it looks like now that it is known how far the members are behind.
+
+        :param documents: the members' documents.
+        """
+        members = dict(self.members)
+        for new in map(Member.of, documents):
+            if new.name in members:
+                members[new.name] = evolve(members[new.name], lag=new.lag)
+        return evolve(self, members=members)
 
 
 def _names(value: object) -> tuple[str, ...]:

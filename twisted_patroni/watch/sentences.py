@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from twisted_patroni.watch.picture import Picture, listed, mapping, text
+from twisted_patroni.watch.picture import Picture, listed, mapping, number, text
 from twisted_patroni.watch.text import at, clean
 
 if TYPE_CHECKING:
@@ -66,8 +66,11 @@ def _member(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name}: left the cluster"
     else:
         names = [each for each in listed(data.get("changed"))[:MOST] if isinstance(each, str)]
-        changes = ", ".join(_change(each, old, member) for each in names)
-        yield f"{name}: {changes or 'changed'}"
+        # A leader is not behind: that it was before, or is now, the role says.
+        lags = [each.get("lag_class") for each in (old, member)]
+        told = [each for each in names if each != "lag_class" or None not in lags]
+        if told:
+            yield f"{name}: {', '.join(_change(each, old, member) for each in told)}"
 
 
 def _change(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -77,7 +80,10 @@ def _change(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if name == "pending_restart":
         names = ", ".join(_short(each) for each in listed(new.get(name))[:MOST])
         return f"waits for a restart ({names})" if names else "waits for no restart any more"
-    before, after = _plain(old.get(name)), _plain(new.get(name))
+    before, after = (
+        "unknown" if name == "timeline" and each.get(name) is None else _plain(each.get(name))
+        for each in (old, new)
+    )
     return f"{label} {before} -> {after}"
 
 
@@ -96,7 +102,8 @@ def _node(data: Mapping[str, Any]) -> Iterator[str]:
             drain = data.get("drain")
             yield f"{name}: " + ("is drained no more" if drain is None else drained(drain))
         elif isinstance(each, str):
-            yield f"{name}: {_change(each, old, data)}"
+            # The cluster has its own, later, view of the same, which a member's events tell.
+            yield f"{name} itself: {_change(each, old, data)}"
 
 
 def drained(drain: object) -> str:
@@ -104,8 +111,13 @@ def drained(drain: object) -> str:
 
     :param drain: the document.
     """
+    document = mapping(drain)
+    owner, reason, expires = (document.get(key) for key in ("owner", "reason", "expires"))
     details = [
-        f"{key} {_plain(each)}" for key, each in mapping(drain).items() if each not in (None, "")
+        *([_short(reason)] if reason else []),
+        *([f"by {_short(owner)}"] if owner else []),
+        *([f"until {at(expires)}"] if expires else []),
+        *(["as a primary, too"] if document.get("primary") is True else []),
     ]
     return "is drained" + (f" ({', '.join(details)})" if details else "")
 
@@ -174,9 +186,15 @@ def _history(data: Mapping[str, Any]) -> Iterator[str]:
     leader = text(data.get("leader"))
     then = f", then {leader} led" if leader else ""
     yield (
-        f"history: timeline {_short(data.get('timeline'))} ended at {_short(data.get('lsn'))}:"
+        f"history: timeline {_short(data.get('timeline'))} ended at {_position(data.get('lsn'))}:"
         f" {_short(data.get('reason'))}{then}"
     )
+
+
+def _position(value: object) -> str:
+    """Write a position in the WAL as PostgreSQL does."""
+    found = number(value)
+    return _short(value) if found is None else f"{found >> 32:X}/{found & 0xFFFFFFFF:X}"
 
 
 def _gap(data: Mapping[str, Any]) -> Iterator[str]:

@@ -180,6 +180,14 @@ class ScreenView:
                 self._note(event.get("time"), sentence)
         self._soon()
 
+    def lags(self, members: list[dict[str, Any]]) -> None:
+        """Show how far the members are behind.
+
+        :param members: their documents.
+        """
+        self._picture = self._picture.with_lags(members)
+        self._soon()
+
     def redraw(self) -> None:
         """Draw all anew."""
         if self._next is not None and self._next.active():
