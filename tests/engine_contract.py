@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from twisted_patroni.engine.interface import Engine
+from twisted_patroni.engine.interface import Engine, config_digest
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase
@@ -113,3 +113,36 @@ class EngineContract(_Base):
         """Truth values are those of PostgreSQL's settings, without abbreviations."""
         for value, expected in TRUTHS:
             self.assertIs(self.subject.parse_bool(value), expected, repr(value))
+
+    def test_digest(self) -> None:
+        """A configuration's digest depends on what it says, not on how it is written."""
+        one = {"ttl": 30, "postgresql": {"parameters": {"a": 1, "b": None}}}
+        other = {"postgresql": {"parameters": {"b": None, "a": 1}}, "ttl": 30}
+        self.assertEqual(config_digest(one), config_digest(other))
+        self.assertRegex(config_digest(one), "^[0-9a-f]{16}$")
+        digests = {
+            config_digest(each) for each in (one, {**one, "ttl": 31}, {**one, "x": None}, {})
+        }
+        self.assertEqual(len(digests), 4)
+
+    def test_at_rest(self) -> None:
+        """Nothing is pending, and no configuration is worked by, before there is one."""
+        self.assertIs(self.subject.reload_pending(), False)
+        self.assertIsNone(self.subject.applied_config())
+        self.assertIs(self.subject.node().dcs_answers, True)
+
+    def test_looks_are_counted(self) -> None:
+        """A look has a number greater than the count before it began."""
+        for _ in range(2):
+            before = self.subject.looks_begun()
+            self.assertGreater(self.successResultOf(self.subject.look()).number, before)
+
+    def test_members_are_asked(self) -> None:
+        """A member gives a status and a body."""
+        self.successResultOf(self.subject.look())
+        answer = self.successResultOf(self.subject.ask_member("beta", "/patroni?x=1"))
+        self.assertEqual(answer, (200, b"{}"))
+
+    def test_restart_conditions(self) -> None:
+        """A restart without conditions is always for this node."""
+        self.assertIs(self.successResultOf(self.subject.restart_matches({})), True)

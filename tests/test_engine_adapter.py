@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 from patroni.dcs import (
@@ -15,18 +16,23 @@ from twisted.internet.task import Clock
 
 from tests.engine_contract import EngineContract
 from tests.test_engine_lanes import Turns
-from tests.upstream import LATER, AdapterCase, make_upstream
+from tests.upstream import LATER, AdapterCase, Response, make_upstream
 from twisted_patroni.engine.adapter import LOOK_PATIENCE, EngineAdapter
 from twisted_patroni.engine.interface import (
     Candidate,
     ConfigConflict,
     DcsUnavailable,
     Engine,
+    EngineError,
     FailoverView,
     LaneFull,
     Look,
+    config_digest,
 )
 from twisted_patroni.engine.lanes import Lane, LaneSize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class AdapterContractTests(EngineContract, AdapterCase):
@@ -105,6 +111,94 @@ class LookTests(AdapterCase):
         self.assertEqual(document["members"][0]["role"], "leader")
         self.assertEqual(list(document)[-1], "scope")
         self.assertEqual(document["scope"], "demo")
+
+
+class AnsweringTests(AdapterCase):
+    """Whether the DCS answers."""
+
+    def test_by_the_last_look(self) -> None:
+        """It does not after a look that failed, anybody's, until one succeeds."""
+        self.engine.observe_looks()
+        for look in (self.dcs.get_cluster, lambda: self.successResultOf(self.engine.look())):
+            self.dcs.error = Etcd3Error("away")
+            self.assertRaises(Etcd3Error, self.dcs.get_cluster)
+            self.assertIs(self.engine.node().dcs_answers, False)
+            self.dcs.error = None
+            look()
+            self.assertIs(self.engine.node().dcs_answers, True)
+
+    def test_forgotten_cluster(self) -> None:
+        """A cluster that upstream has forgotten says nothing of it."""
+        self.dcs.cluster = None
+        node = self.engine.node()
+        self.assertEqual((node.cluster, node.dcs_answers), (None, True))
+
+    def test_engine_without_dcs(self) -> None:
+        """It does not while the HA loop has to do without it, whatever a cache still shows."""
+        self.patroni.dcs_lost = True
+        self.successResultOf(self.engine.look())
+        self.assertIs(self.engine.node().dcs_answers, False)
+
+    def test_out_of_order(self) -> None:
+        """A failure of a look that began before one that succeeded is old news."""
+        self.dcs.error = Etcd3Error("away")
+        begin, outcomes = self.dcs.get_cluster, [False, True]
+
+        def get_cluster() -> object:
+            if not outcomes.pop(0):
+                self.dcs.error = None
+                self.successResultOf(self.engine.look())
+                raise Etcd3Error("away")
+            return begin()
+
+        self.dcs.get_cluster = get_cluster  # type: ignore[method-assign,assignment]
+        self.engine = EngineAdapter(self.patroni, self.lanes, self.looks.append)  # type: ignore[arg-type]
+        self.engine.observe_looks()
+        self.assertRaises(Etcd3Error, self.dcs.get_cluster)
+        self.assertIs(self.engine.node().dcs_answers, True)
+
+
+class AppliedConfigTests(AdapterCase):
+    """Which configuration the node works by."""
+
+    def apply(self, config: Mapping[str, object], version: object) -> None:
+        """Have the engine work by a configuration."""
+        self.patroni.config.dynamic_configuration = config
+        self.patroni.config._modify_version = version
+
+    def test_without_a_look(self) -> None:
+        """What the engine has, as it has it; an empty one is none."""
+        self.apply({"ttl": 30}, 7)
+        self.assertEqual(self.engine.applied_config(), config_digest({"ttl": 30}))
+        self.apply({}, 7)
+        self.assertIsNone(self.engine.applied_config())
+
+    def test_as_it_is_in_the_dcs(self) -> None:
+        """What the engine corrects or does not take over literally is the one in the DCS."""
+        self.dcs.now = make_upstream(config=ClusterConfig(8, {"ttl": "20", "x": 1}, 8))
+        self.successResultOf(self.engine.look())
+        wanted = config_digest({"ttl": "20", "x": 1})
+        for engines in ({"ttl": 25, "x": 1, "loop_wait": 1}, {"ttl": "20", "x": "1"}):
+            self.apply(engines, 8)
+            self.assertEqual(self.engine.applied_config(), wanted)
+
+    def test_not_yet(self) -> None:
+        """An older one, or one that the engine could not take, is not the one in the DCS."""
+        self.dcs.now = make_upstream(config=ClusterConfig(8, {"x": 1}, 8))
+        self.successResultOf(self.engine.look())
+        for engines, version in (({"x": 0}, 7), ({"x": 0}, 8), ({"x": 1, "y": 1}, 8)):
+            self.apply(engines, version)
+            self.assertEqual(self.engine.applied_config(), config_digest(engines))
+
+    def test_corrected_in_place(self) -> None:
+        """The engine edits its copy of what a look has shown, and nobody else's."""
+        self.successResultOf(self.engine.look())
+        config = self.dcs.now.config
+        assert config is not None
+        before = json.dumps(self.looks[0].cluster.config)
+        config.data["ttl"] = 20
+        config.data["postgresql"]["parameters"]["max_connections"] = 5
+        self.assertEqual(json.dumps(self.looks[0].cluster.config), before)
 
 
 class WriteTests(AdapterCase):
@@ -201,6 +295,40 @@ class CallTests(AdapterCase):
         lanes = evolve(self.lanes, probe=Lane("probe", Turns(), LaneSize(0, 0)))
         engine = EngineAdapter(self.patroni, lanes, self.looks.append)  # type: ignore[arg-type]
         self.failureResultOf(engine.probe(["alpha", "beta"]), LaneFull)
+
+    def test_asked_member(self) -> None:
+        """A member is asked for a path with its query, for two seconds."""
+        self.successResultOf(self.engine.look())
+        self.response = response = Response(503, b"no")
+        answer = self.successResultOf(self.engine.ask_member("beta", "/readiness?lag=1MB"))
+        self.assertEqual(answer, (503, b"no"))
+        self.assertEqual(self.asked, [("beta", "GET", "readiness?lag=1MB", 2.0)])
+        self.assertTrue(response.closed)
+
+    def test_silent_member(self) -> None:
+        """Whoever is no member, is silent or does not stop talking gives an error with its name."""
+        failure = self.failureResultOf(self.engine.ask_member("beta", "/"), EngineError)
+        self.assertIn("beta is not a member", str(failure.value))
+        self.successResultOf(self.engine.look())
+        for response in (OSError("refused"), Response(200, b"x" * (2**20 + 1))):
+            self.response = response
+            failure = self.failureResultOf(self.engine.ask_member("beta", "/"), EngineError)
+            self.assertIn("beta", str(failure.value))
+        failure = self.failureResultOf(self.engine.ask_member("delta", "/"), EngineError)
+        self.assertIn("delta is not a member", str(failure.value))
+
+    def test_conditions_of_a_restart(self) -> None:
+        """Conditions are compared by upstream; a pending restart counts by its presence."""
+        matches = self.engine.restart_matches
+        self.assertFalse(self.successResultOf(matches({"role": "replica"})))
+        request = {"role": "primary", "postgres_version": "15.2", "restart_pending": False}
+        self.assertTrue(self.successResultOf(matches(request)))
+        self.assertEqual(self.ha.calls[-1], ("restart_matches", "primary", "15.2", True))
+
+    def test_reload_pending(self) -> None:
+        """A reload is pending as long as the daemon says so."""
+        self.patroni.reload_pending = True
+        self.assertIs(self.engine.reload_pending(), True)
 
     def test_local(self) -> None:
         """What concerns this machine only."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class CycleTests(SynchronousTestCase):
-    """The report of HA cycles."""
+class DaemonCase(SynchronousTestCase):
+    """A daemon whose cycles do nothing."""
 
     def setUp(self) -> None:
         """Make a daemon whose cycle takes two seconds and whose nap takes eight."""
@@ -46,6 +46,10 @@ class CycleTests(SynchronousTestCase):
         self.daemon.observe_cycles(cycled, self.clock.seconds)
         for _ in range(number):
             self.daemon._run_cycle()
+
+
+class CycleTests(DaemonCase):
+    """The report of HA cycles."""
 
     def test_reported(self) -> None:
         """Each cycle is reported once its work is done, before the nap."""
@@ -84,3 +88,50 @@ class CycleTests(SynchronousTestCase):
         ((function, *arguments),) = queued
         function(*arguments)
         self.assertEqual(self.calls[-1], Cycle(0, 2))
+
+    def test_without_dcs(self) -> None:
+        """The DCS is lost from the cycle that cannot use it to the end of one that can."""
+        lost: list[bool] = []
+
+        def report(cycle: Cycle) -> None:
+            lost.append(self.daemon.dcs_lost)
+
+        def fail() -> str:
+            self.daemon.dcs_failed()
+            lost.append(self.daemon.dcs_lost)
+            return "DCS is not accessible"
+
+        self.daemon.ha = SimpleNamespace(run_cycle=fail, watch=self.nap)  # type: ignore[assignment]
+        self.run_cycles(2, report)
+        self.assertEqual(lost, [True] * 4)
+        self.daemon.ha = SimpleNamespace(run_cycle=self.work, watch=self.nap)  # type: ignore[assignment]
+        self.run_cycles(1, report)
+        self.assertEqual(lost[4:], [False])
+
+
+class ReloadTests(DaemonCase):
+    """Reloads that were asked for."""
+
+    def loop(self, between: Callable[[], None] = lambda: None) -> None:
+        """Do as upstream's loop does: take the flag, reload, run a cycle."""
+        if self.daemon._received_sighup:
+            self.daemon._received_sighup = False
+            self.assertTrue(self.daemon.reload_pending, "it is still being done")
+            between()
+        self.run_cycles(1, lambda cycle: None)
+
+    def test_pending(self) -> None:
+        """A reload is pending until it has been done, not only until it is begun."""
+        self.assertFalse(self.daemon.reload_pending)
+        self.daemon.sighup_handler()
+        self.assertTrue(self.daemon.reload_pending)
+        self.loop()
+        self.assertFalse(self.daemon.reload_pending)
+
+    def test_again(self) -> None:
+        """One that is asked for while another is done is still to be done."""
+        self.daemon.sighup_handler()
+        self.loop(self.daemon.sighup_handler)
+        self.assertTrue(self.daemon.reload_pending)
+        self.loop()
+        self.assertFalse(self.daemon.reload_pending)

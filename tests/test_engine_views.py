@@ -7,6 +7,8 @@ from typing import Any
 from patroni.dcs import (
     ClusterConfig,
     Failover,
+    Leader,
+    Member,
     SyncState,
     TimelineHistory,
 )
@@ -32,7 +34,13 @@ class ClusterViewTests(SynchronousTestCase):
             (view.leader, view.unlocked, view.leader_timeline, view.last_lsn),
             ("alpha", False, 3, 5000),
         )
-        self.assertEqual(view.members[1], MemberView("beta", "http://beta:8008/patroni"))
+        self.assertEqual(
+            view.members,
+            (
+                MemberView("alpha", "http://alpha:8008/patroni", role="leader", timeline=3),
+                MemberView("beta", "http://beta:8008/patroni"),
+            ),
+        )
         self.assertEqual((view.failover, view.history), (None, []))
         self.assertEqual((view.config or {})["ttl"], 30)
         self.assertEqual(view.config_version, 7)
@@ -98,6 +106,71 @@ class ClusterViewTests(SynchronousTestCase):
         workers = {1: make_upstream(members=[member("delta")]), 2: make_upstream(members=[])}
         view = cluster_view(make_upstream(workers=workers))
         self.assertEqual(view.worker_members, (MemberView("delta", "http://delta:8008/patroni"),))
+
+
+class MemberTests(SynchronousTestCase):
+    """Members as `patronictl list` shows them."""
+
+    def members(self, *members: Member, **changes: Any) -> dict[str, MemberView]:
+        """Return the views of some members of a cluster, by name."""
+        view = cluster_view(make_upstream(members=[*members], **changes))
+        return {each.name: each for each in view.members}
+
+    def test_replica(self) -> None:
+        """All that a replica has published."""
+        schedule = {"schedule": LATER.isoformat()}
+        beta = member(
+            "beta", conn_url="postgres://10.0.0.2:5433/postgres", state="running", role="replica",
+            replication_state="streaming", timeline=3, receive_lsn=4000, replay_lsn=3900,
+            xlog_location=4000, tags={"nofailover": True}, pending_restart=True,
+            scheduled_restart=schedule,
+        )  # fmt: skip
+        shown = self.members(beta)["beta"]
+        expected = MemberView(
+            "beta", "http://beta:8008/patroni", "replica", "streaming", "10.0.0.2", 5433, 3, 1000,
+            {"nofailover": True}, True, schedule,
+        )  # fmt: skip
+        self.assertEqual(shown, expected)
+
+    def test_roles(self) -> None:
+        """Roles are those of the cluster, not what members think of themselves."""
+        sync = SyncState.from_node(1, {"leader": "alpha", "sync_standby": "beta", "quorum": 0})
+        for config, roles in (
+            ({}, ("leader", "replica")),
+            ({"synchronous_mode": True}, ("leader", "sync_standby")),
+            ({"synchronous_mode": "quorum"}, ("leader", "quorum_standby")),
+            ({"standby_cluster": {"host": "x"}}, ("standby_leader", "replica")),
+        ):
+            shown = self.members(
+                member("alpha"), member("beta"), sync=sync, config=ClusterConfig(1, config, 1)
+            )
+            self.assertEqual((shown["alpha"].role, shown["beta"].role), roles, config)
+
+    def test_garbage(self) -> None:
+        """What somebody else has written as a member's data blinds nobody; others are known."""
+        for data in ({"conn_url": "postgres://x:port/"}, {"conn_url": 5}, {"tags": "x"},
+                     {"tags": [1]}, {"receive_lsn": "x"}, {"state": None}):  # fmt: skip
+            shown = self.members(member("alpha"), member("beta", **data))
+            self.assertEqual([*shown], ["alpha", "beta"], data)
+            self.assertEqual((shown["beta"].tags, shown["beta"].lag), ({}, None), data)
+        self.assertEqual(self.members(Member.from_node(1, "beta", None, "[]"))["beta"].name, "beta")
+
+    def test_numbers_that_are_none(self) -> None:
+        """A tag that is no number is the same at each look, and JSON has it."""
+        looks = [self.members(member("beta", tags={"x": float("nan"), "y": 1.5})) for _ in "ab"]
+        self.assertEqual(looks[0], looks[1])
+        self.assertEqual(looks[0]["beta"].tags, {"x": "nan", "y": 1.5})
+
+    def test_confirmed(self) -> None:
+        """A leader leads once it has published that it does."""
+        for role, expected in (
+            ("primary", True), ("master", True), ("standby_leader", True), ("replica", False),
+            ("promoted", False), ("demoted", False), (None, False),
+        ):  # fmt: skip
+            leader = Leader(1, None, member("alpha", role=role))
+            view = cluster_view(make_upstream(leader=leader))
+            self.assertIs(view.leader_confirmed, expected, role)
+        self.assertIs(cluster_view(make_upstream(leader=None)).leader_confirmed, False)
 
 
 class NodeTests(AdapterCase):

@@ -127,6 +127,11 @@ class Ha:
         self.calls.append(("restart", request))
         return True, "restarted successfully"
 
+    def restart_matches(self, role: Any, version: Any, pending: bool) -> bool:
+        """Compare conditions."""
+        self.calls.append(("restart_matches", role, version, pending))
+        return role in (None, "primary")
+
     def schedule_future_restart(self, request: dict[str, Any]) -> bool:
         """Schedule."""
         self.calls.append(("schedule", request))
@@ -140,6 +145,21 @@ class Ha:
         """Rebuild."""
         self.calls.append(("reinitialize", force, from_leader))
         return "I am the leader, can not reinitialize"
+
+
+class Response:
+    """A member's answer, as urllib3 gives it."""
+
+    def __init__(self, status: int, data: bytes) -> None:
+        self.status, self.data, self.closed = status, data, False
+
+    def read(self, amount: int) -> bytes:
+        """Return the beginning of the body."""
+        return self.data[:amount]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.closed = True
 
 
 class AdapterCase(SynchronousTestCase):
@@ -183,7 +203,17 @@ class AdapterCase(SynchronousTestCase):
             config=SimpleNamespace(dynamic_configuration={}, _modify_version=None),
             logger=SimpleNamespace(queue_size=0, records_lost=0, NORMAL_LOG_QUEUE_SIZE=2),
             sighup_handler=lambda: self.ha.calls.append(("sighup",)),
+            request=self.answer,
         )
+        self.asked: list[tuple[Any, ...]] = []
+        self.response: Response | Exception = Response(200, b"{}")
         self.looks: list[Look] = []
         self.lanes = inline_lanes()
         self.engine = EngineAdapter(self.patroni, self.lanes, self.looks.append)  # type: ignore[arg-type]
+
+    def answer(self, asked: Member, *arguments: Any, **options: Any) -> Response:
+        """Be a member that is asked."""
+        self.asked.append((asked.name, *arguments, options["timeout"]))
+        if isinstance(self.response, Exception):
+            raise self.response
+        return self.response
