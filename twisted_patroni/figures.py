@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twisted_patroni.tls import TlsMaterial
     from twisted_patroni.web.site import ApiSite
     from twisted_patroni.web.subscribers import Subscribers
+    from twisted_patroni.webhooks import Webhooks
 
 _ENDLESS = (Phase.STREAM, Phase.UPGRADED)
 
@@ -42,6 +43,7 @@ class Figures:
     :param material: returns the certificate in use, ``None`` without TLS.
     :param subscribers: who follows the events.
     :param drains: whether load balancers are to leave this node.
+    :param webhooks: what is sent to those who want to be told of events.
     :param operations: the operations.
     """
 
@@ -54,6 +56,7 @@ class Figures:
     material: Callable[[], TlsMaterial | None]
     subscribers: Subscribers
     drains: Drains
+    webhooks: Webhooks
     operations: OperationBook
 
     def show(self, metrics: ApiMetrics) -> None:
@@ -67,6 +70,7 @@ class Figures:
         self._lanes(metrics)
         self._events(metrics)
         self._work(metrics)
+        self._webhooks(metrics)
         self._operations(metrics)
 
     def _connections(self, metrics: ApiMetrics) -> None:
@@ -246,6 +250,28 @@ class Figures:
             "Whether load balancers are told to leave this node.",
             drained,
             "role",
+        )
+
+    def _webhooks(self, metrics: ApiMetrics) -> None:
+        webhooks = self.webhooks
+        metrics.counter(
+            "twisted_patroni_webhook_deliveries_total",
+            "Events for webhooks, by what has become of them.",
+            webhooks.deliveries,
+            "url",
+            "result",
+        )
+        metrics.counter(
+            "twisted_patroni_webhook_attempts_total",
+            "Attempts to deliver an event to a webhook.",
+            webhooks.attempts,
+            "url",
+        )
+        metrics.gauge(
+            "twisted_patroni_webhook_queue",
+            "Events that are on their way to a webhook, or wait for it.",
+            webhooks.queued,
+            "url",
         )
 
     def _operations(self, metrics: ApiMetrics) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from datetime import UTC, datetime
+from random import random
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -42,6 +43,7 @@ from twisted_patroni.web.resource import Responder
 from twisted_patroni.web.routing import Endpoint, build_tree, endpoints_of
 from twisted_patroni.web.site import ApiSite
 from twisted_patroni.web.subscribers import Subscribers
+from twisted_patroni.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,6 +90,7 @@ class RestApi:
     :ivar stream: the events of this node.
     :ivar subscribers: who follows them.
     :ivar watcher: makes them of what the engine tells.
+    :ivar webhooks: who is told of them over HTTP.
     :ivar desk: has operations carried out.
     :ivar material: the certificate in use, and what belongs to it; ``None`` without TLS.
     :ivar reloads: how often other settings were to count so far, by ``success`` and ``failure``.
@@ -106,6 +109,7 @@ class RestApi:
     subscribers: Subscribers = field(init=False)
     watcher: Watcher = field(init=False)
     desk: Desk = field(init=False)
+    webhooks: Webhooks = field(init=False)
     material: TlsMaterial | None = field(default=None, init=False)
     endpoints: list[Endpoint] = field(init=False)
     metrics: ApiMetrics = field(factory=ApiMetrics, init=False)
@@ -131,6 +135,9 @@ class RestApi:
             self.engine, self.looks, self.stream, self.reactor, self.drains.document
         )
         self.drains.on_change.append(self.watcher.refresh)
+        self.webhooks = Webhooks(
+            self.reactor, self.stream, self._identity, self.lanes.webhooks.call, random
+        )
         self._gatekeeper = Gatekeeper(
             AddressBook(self.reactor, self.lanes.names.call),
             lambda: self.engine.node().cluster,
@@ -167,8 +174,13 @@ class RestApi:
             lambda: self.material,
             self.subscribers,
             self.drains,
+            self.webhooks,
             self.desk.book,
         ).show(self.metrics)
+
+    def _identity(self) -> tuple[str, str]:
+        node = self.engine.node()
+        return node.scope, node.name
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.reactor.seconds(), UTC)
@@ -246,6 +258,7 @@ class RestApi:
         if self._reminder.running:
             self._reminder.stop()
         self.doors.close()
+        self.webhooks.close()
         self.site.shut(GRACE).addBoth(self._end)
         return waiting
 
@@ -284,6 +297,7 @@ class RestApi:
             if listener is not None:
                 listener.close()
             return
+        await self.webhooks.check(settings.webhooks)
         await self.doors.apply(settings, {} if material is None else material.contexts)
         if listener is not None:
             self.doors.adopt(listener)
@@ -301,6 +315,7 @@ class RestApi:
         token = settings.server_token
         self.site.server_token = library_version if token is None else token.encode("latin-1")
         self._gatekeeper.apply(settings)
+        self.webhooks.apply(settings.webhooks)
         self._renewal.watch(settings, material)
         self._told.clear()
         self._warn()
