@@ -343,6 +343,12 @@ class SwitchoverTests(WatcherCase):
         self.assertEqual(event.data, {"old": "alpha", "new": "beta", "timeline": None})
         self.finish()
 
+    def test_newer_timeline(self) -> None:
+        """A timeline that nobody had before is the new leader's, before it says that it leads."""
+        self.see(leader="beta", leader_timeline=3, leader_confirmed=False)
+        (event,) = self.see(leader="beta", leader_timeline=4, leader_confirmed=False)
+        self.assertEqual((event.type, event.data["timeline"]), ("cluster", 4))
+
     def test_restart(self) -> None:
         """A leader that restarts its PostgreSQL publishes no timeline meanwhile; it has one."""
         self.assertEqual(self.see(leader_timeline=None, leader_confirmed=False), [])

@@ -33,7 +33,7 @@ from twisted_patroni.demo.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from twisted_patroni.demo.cluster import IClusterReactor
 
@@ -100,6 +100,7 @@ def new_cluster(
     dcs: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
     tls: bool = False,
+    daemon: Sequence[str] | None = None,
 ) -> Cluster:
     """Return a cluster that is not started yet; :func:`destroy` it at the end.
 
@@ -107,6 +108,7 @@ def new_cluster(
     :param dcs: the DCS section of the configuration; by default the embedded raft.
     :param overrides: what to change in each node's configuration.
     :param tls: let the REST APIs speak TLS.
+    :param daemon: the daemon's command without the configuration file, if not the usual one.
     """
     cluster = Cluster(
         cast("IClusterReactor", reactor),
@@ -117,6 +119,7 @@ def new_cluster(
         dcs=dcs,
         config_overrides=merged(QUICK, overrides or {}),
         tls=tls,
+        daemon=daemon,
     )
     _undestroyed.add(cluster)
     return cluster

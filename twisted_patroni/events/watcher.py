@@ -66,6 +66,7 @@ class Watcher:
     _cluster: ClusterView | None = field(default=None, init=False)
     _claim: _Claim | None = field(default=None, init=False)
     _raced: bool = field(default=False, init=False)
+    _last_timeline: int | None = field(default=None, init=False)
 
     def looked(self, look: Look) -> None:
         """Take note of a look at the DCS.
@@ -165,8 +166,11 @@ class Watcher:
     def _timeline(self, cluster: ClusterView, leader: str | None) -> int | None:
         """Return the leader's timeline once it has published it as leader; see :class:`View`."""
         old = self.stream.view
-        published = cluster.leader_timeline if cluster.leader_confirmed else None
-        if published and leader == cluster.leader:
+        published = cluster.leader_timeline if leader == cluster.leader else None
+        # It may take the leader a cycle to say so, but nobody else has a timeline that is newer.
+        newer = published and self._last_timeline and published > self._last_timeline
+        if published and (newer or cluster.leader_confirmed):
+            self._last_timeline = published
             return published
         return old.timeline if old is not None and old.leader == leader else None
 

@@ -1,0 +1,239 @@
+"""How soon each node of a real cluster tells of a new leader, by its events."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+from twisted.internet.threads import deferToThread
+
+from tests.real import telling_daemon
+from tests.real.asking import eventually
+from tests.real.faults import Etcd, leader_key, step
+from tests.real.harness import ClusterTestCase, api_of, destroy, new_cluster
+from twisted_patroni.demo.checks import script
+from twisted_patroni.demo.layout import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted_patroni.demo import Node
+
+#: Cycles far apart, so that whoever learns of a leader from a cycle only is found to be late.
+SLOW = {"ttl": 20, "loop_wait": 8, "retry_timeout": 3}
+#: Seconds within which each node tells of a new leader, on a machine that has much else to do.
+SOON = 0.5
+
+
+@frozen
+class Seen:
+    """A leader, and when it was seen.
+
+    :param at: Unix time.
+    :param leader: its name.
+    """
+
+    at: float
+    leader: str
+
+
+def told(node: Node) -> list[dict[str, Any]]:
+    """Return what a node has written down, oldest first.
+
+    :param node: the node.
+    """
+    file = node.place.home / "events"
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+
+
+def leaders(node: Node, kind: str = "leader") -> list[Seen]:
+    """Return the leaders that a node has told of.
+
+    :param node: the node.
+    :param kind: ``leader`` for its events, ``key`` for raft's.
+    """
+    return [Seen(each["at"], each["data"]["new"]) for each in told(node) if each["type"] == kind]
+
+
+@define(eq=False)
+class KeyWatch:
+    """Watches the leader key in etcd, over its HTTP gateway, in a thread.
+
+    :param port: etcd's.
+    :param key: the key.
+    """
+
+    port: int
+    key: str
+    seen: list[Seen] = field(factory=list, init=False)
+    _connection: http.client.HTTPConnection = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._connection = http.client.HTTPConnection(HOST, self.port)
+        self._connection.connect()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        key = base64.b64encode(self.key.encode()).decode("ascii")
+        self._connection.request("POST", "/v3/watch", json.dumps({"create_request": {"key": key}}))
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            for line in self._connection.getresponse():
+                at = time.time()
+                for event in json.loads(line)["result"].get("events", ()):
+                    pair = event["kv"]
+                    if event.get("type", "PUT") == "PUT" and pair.get("version") == "1":
+                        self.seen.append(Seen(at, base64.b64decode(pair["value"]).decode()))
+
+    def stop(self) -> None:
+        """Watch no more; closing the connection would wait for the thread that reads."""
+        with contextlib.suppress(OSError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+class WatchingCase(ClusterTestCase):
+    """Three nodes that write their events down."""
+
+    timeout = 240
+    dcs_name: str
+
+    async def begin(self, dcs: Mapping[str, Any] | None) -> None:
+        """Start the nodes.
+
+        :param dcs: the DCS section of the configuration.
+        """
+        daemon = (sys.executable, str(Path(telling_daemon.__file__)))
+        twistd = ("-n", "--pidfile=", "patroni", "--config")
+        self.assertTrue(script("twistd"))
+        self.cluster = new_cluster(
+            dcs=dcs, overrides={"bootstrap": {"dcs": SLOW}}, daemon=(*daemon, *twistd)
+        )
+        self.addCleanup(destroy, self.cluster)
+        await self.cluster.start()
+        await self.cluster.ready()
+        self.api = api_of(self.cluster)
+
+    def keys(self) -> list[Seen]:
+        """Return the leaders that the DCS has had, as seen there."""
+        raise NotImplementedError
+
+    async def switchovers_and_a_death(self) -> None:
+        """Switch over twice, then kill the leader; each time all nodes tell of the new one soon."""
+        with step("the first leader"):
+            await self.all_told(list(self.cluster.nodes), 1)
+        for number in (2, 3):
+            with step(f"switchover {number}"):
+                leader, (candidate, asked) = await self.roles()
+                body = {"leader": leader.name, "candidate": candidate.name}
+                reply = await self.ask("POST", asked, "/switchover", body)
+                self.assertEqual(reply.code, 200, reply.text)
+                await self.soon("switchover", leader, list(self.cluster.nodes), number)
+                await self.cluster.ready()
+        with step("kill -9"):
+            leader, others = await self.roles()
+            await leader.stop("KILL")
+            await self.soon("kill -9", leader, others, 4)
+            for node in others:
+                self.orderly(node)
+
+    async def all_told(self, nodes: list[Node], number: int) -> None:
+        """Wait until nodes have told of so many leaders as there have been.
+
+        :param nodes: the nodes.
+        :param number: how many there have been.
+        """
+
+        async def look() -> bool:
+            last = {leaders(node)[-1:][0].leader if leaders(node) else None for node in nodes}
+            keys = self.keys()
+            return len(keys) >= number and last == {keys[-1].leader}
+
+        await eventually(f"{number} leaders are told of", look, 60.0)
+
+    async def soon(self, what: str, old: Node, nodes: list[Node], number: int) -> None:
+        """Assert that nodes tell of a new leader once and soon, and print how soon.
+
+        :param what: how it came to it.
+        :param old: the leader before.
+        :param nodes: the nodes.
+        :param number: how many leaders there have been.
+        """
+        await self.all_told(nodes, number)
+        key = self.keys()[-1]
+        delays = {}
+        for node in nodes:
+            events = [each for each in leaders(node) if each.leader == key.leader]
+            delays[node] = events[-1].at - key.at
+        words = ", ".join(
+            f"{'new' if node.name == key.leader else 'old' if node is old else 'third'} leader"
+            f" {1000 * delay:+.0f} ms"
+            for node, delay in delays.items()
+        )
+        print(f"\n{self.dcs_name}, {what}: {words}")
+        for node, delay in delays.items():
+            self.assertLess(delay, SOON, f"{node.name}: {words}")
+
+    def orderly(self, node: Node) -> None:
+        """Assert that a node has told each leader once, with numbers that grow by one.
+
+        :param node: the node.
+        """
+        events = [each for each in told(node) if each["type"] != "key"]
+        numbers = [each["number"] for each in events]
+        self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
+        names = [each.leader for each in leaders(node)]
+        self.assertEqual(names, [each.leader for each in self.keys()][-len(names) :])
+        reached = [each["data"]["dcs"] for each in events if each["type"] == "cluster"]
+        self.assertNotIn(False, reached, "the DCS was there all the time")
+
+
+class EtcdTests(WatchingCase):
+    """Nodes on etcd, whose leader key is watched there."""
+
+    dcs_name = "etcd3"
+
+    async def test_leaders(self) -> None:
+        """Each node tells of each leader once, soon after etcd has it."""
+        etcd = await deferToThread(Etcd)
+        self.addCleanup(etcd.stop)
+        self.watch: KeyWatch | None = None
+        await self.begin(etcd.dcs)
+        first = await self.roles()
+        self.watch = KeyWatch(etcd.port, leader_key(first[0]))
+        self.addCleanup(self.watch.stop)
+        self.first = Seen(0.0, first[0].name)
+        await self.switchovers_and_a_death()
+
+    def keys(self) -> list[Seen]:
+        """Return what etcd has told."""
+        return [self.first, *(() if self.watch is None else self.watch.seen)]
+
+
+class RaftTests(WatchingCase):
+    """Nodes with the embedded raft; the first of them that has the key counts."""
+
+    dcs_name = "raft"
+
+    async def test_leaders(self) -> None:
+        """Each node tells of each leader once, soon after raft has it."""
+        await self.begin(None)
+        await self.switchovers_and_a_death()
+
+    def keys(self) -> list[Seen]:
+        """Return what the nodes' copies of the key have been, each once."""
+        found: list[Seen] = []
+        seen = [each for node in self.cluster.nodes for each in leaders(node, "key")]
+        for each in sorted(seen, key=lambda one: one.at):
+            if not found or found[-1].leader != each.leader:
+                found.append(each)
+        return found
