@@ -19,7 +19,7 @@ from benchmarks.contest import OURS, UPSTREAM, Ground, contestants, free_ports
 from benchmarks.hostile import Attack
 from benchmarks.measure import Plan, Values
 from benchmarks.observe import Target
-from benchmarks.report import Row, plain_table
+from benchmarks.report import Row, phases, plain_table
 from benchmarks.running import allow_files, run, say, scratch, stopped_after
 from benchmarks.siege import AFTER, ARRIVING, BEFORE, DURING, Times, besiege
 from benchmarks.watch import HaLog
@@ -40,7 +40,7 @@ _QUICK_TIMES = Times(quiet=2.0, arriving=1.0, siege=3.0, settling=1.0, patience=
 
 
 #: The columns of the table.
-_COLUMNS = {
+COLUMNS = {
     BEFORE: "before",
     ARRIVING: "while they arrive",
     DURING: "under attack",
@@ -71,23 +71,6 @@ ROWS = (
     Row("resident.times", "resident memory, at the end ÷ before", ""),
     Row("sockets", "open sockets, at the end", ""),
 )
-
-
-def phases(values: Values) -> dict[str, list[Values]]:
-    """Return the numbers of one contestant as the columns of a table.
-
-    :param values: all its numbers; the first word of a name is the phase.
-    """
-    return {
-        title: [
-            {
-                key.removeprefix(f"{name}."): value
-                for key, value in values.items()
-                if key.startswith(f"{name}.")
-            }
-        ]
-        for name, title in _COLUMNS.items()
-    }
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -159,7 +142,7 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
             title = f"{contestant}, {count} hostile clients: GET /primary over TLS"
             results[title] = await _run(reactor, ground, sizes, times)
     for title, values in results.items():
-        print(f"{plain_table(phases(values), title, ROWS)}\n")
+        print(f"{plain_table(phases(values, COLUMNS), title, ROWS)}\n")
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1))
 

@@ -70,6 +70,24 @@ ROWS = (
 )
 
 
+def phases(values: Values, columns: Mapping[str, str]) -> dict[str, list[Values]]:
+    """Return the numbers of one contestant as the columns of a table.
+
+    :param values: all its numbers; the first word of a name is the phase.
+    :param columns: the titles of the phases, by that word.
+    """
+    return {
+        title: [
+            {
+                key.removeprefix(f"{name}."): value
+                for key, value in values.items()
+                if key.startswith(f"{name}.")
+            }
+        ]
+        for name, title in columns.items()
+    }
+
+
 def plain_table(results: Mapping[str, Sequence[Values]], title: str, rows: Sequence[Row]) -> str:
     """Return a table in Markdown: a column for each contestant.
 

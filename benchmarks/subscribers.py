@@ -19,7 +19,7 @@ from benchmarks.audience import AFTER, BEFORE, EVENTS, IDLE, STORM, Times, enter
 from benchmarks.contest import OURS, Ground, contestants, free_ports
 from benchmarks.measure import Plan, Values
 from benchmarks.observe import Target
-from benchmarks.report import Row, plain_table
+from benchmarks.report import Row, phases, plain_table
 from benchmarks.running import allow_files, run, say, scratch, stopped_after
 from benchmarks.watch import HaLog
 from benchmarks.ways import WAYS
@@ -31,43 +31,43 @@ _BASE_PORT = 20008
 _SETTLING = 3.0
 _SIZE, _QUICK_SIZE = 1000, 50
 _QUICK_TIMES = Times(quiet=2.0, events=10, settling=1.0, warm_up=100)
-_PHASES = {
-    BEFORE: "before they come",
-    IDLE: "while nothing happens",
+_COLUMNS = {
+    BEFORE: "before",
+    IDLE: "at rest",
     EVENTS: "during events",
     STORM: "while all come again",
-    AFTER: "after they have left",
+    AFTER: "afterwards",
 }
-
-
-def _rows() -> tuple[Row, ...]:
-    rows = [
-        Row("event.median", "from the event to the median subscriber", "ms"),
-        Row("event.median_worst", "the same, worst event", "ms"),
-        Row("event.last", "from the event to the last subscriber", "ms"),
-        Row("event.last_worst", "the same, worst event", "ms"),
-        Row("event.cpu", "CPU time of the daemon per event and subscriber", "µs"),
-        Row("storm.back", "all cut: until the last is back", "s"),
-        Row("storm.events", "all cut: events meanwhile", ""),
-        Row("lost", "events lost", ""),
-        Row("twice", "events sent twice", ""),
-        Row("gaps", "told that events are lost", "times"),
-        Row("ended", "subscribers turned away or dropped", "times"),
-        Row("mib", "memory per 1000 subscribers", "MiB"),
-    ]
-    for key, title, unit in (
-        ("resident", "resident memory", "MiB"),
-        ("sockets", "open sockets", ""),
-        ("kept.p50", "GET /primary, kept alive: p50", "ms"),
-        ("kept.p99", "GET /primary, kept alive: p99", "ms"),
-        ("new.p99", "GET /primary, new connections: p99", "ms"),
-        ("cpu", "CPU of the daemon", "%"),
-        ("cycle_mean", "HA cycle off its period: mean", "ms"),
-        ("cycle_worst", "HA cycle off its period: worst", "ms"),
-        ("alarms", "leader key lost", "times"),
-    ):
-        rows += [Row(f"{name}.{key}", f"{title}, {when}", unit) for name, when in _PHASES.items()]
-    return tuple(rows)
+_ALL_ROWS = (
+    Row("event.median", "from the event to the median subscriber", "ms"),
+    Row("event.median_worst", "the same, worst event", "ms"),
+    Row("event.last", "from the event to the last subscriber", "ms"),
+    Row("event.last_worst", "the same, worst event", "ms"),
+    Row("event.cpu", "CPU time of the daemon per event and subscriber", "µs"),
+    Row("mib", "memory per 1000 subscribers", "MiB"),
+    Row("storm.back", "all cut at once, until the last is back: median", "s"),
+    Row("storm.back_worst", "all cut at once, until the last is back: worst", "s"),
+    Row("storm.events", "events while they come again", ""),
+    Row("lost", "events lost", ""),
+    Row("twice", "events sent twice", ""),
+    Row("gaps", "told that events are lost", "times"),
+    Row("ended", "turned away or dropped", "times"),
+)
+_PHASE_ROWS = (
+    Row("kept.p50", "GET /primary, kept alive: p50", "ms"),
+    Row("kept.p99", "GET /primary, kept alive: p99", "ms"),
+    Row("kept.failures", "GET /primary, kept alive: not answered", ""),
+    Row("new.p50", "GET /primary, new connections: p50", "ms"),
+    Row("new.p99", "GET /primary, new connections: p99", "ms"),
+    Row("new.failures", "GET /primary, new connections: not answered", ""),
+    Row("cycle_mean", "HA cycle off its period: mean", "ms"),
+    Row("cycle_worst", "HA cycle off its period: worst", "ms"),
+    Row("alarms", "leader key lost", "times"),
+    Row("cpu", "CPU of the daemon", "%"),
+    Row("resident_most", "resident memory, at most", "MiB"),
+    Row("resident", "resident memory, at the end", "MiB"),
+    Row("sockets", "open sockets, at the end", ""),
+)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -108,7 +108,9 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
             base_port = next(ports)
             ground = Ground.prepare(reactor, ours, directory / str(base_port), base_port, Plan())
             results[way] = [await _run(reactor, ground, way, size, times)]
-    print(plain_table(results, f"{size} subscribers of one node", _rows()))
+    print(plain_table(results, f"{size} subscribers of one node", _ALL_ROWS))
+    for way, (values,) in results.items():
+        print(f"\n{plain_table(phases(values, _COLUMNS), f'{size} by {way}', _PHASE_ROWS)}")
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1))
 

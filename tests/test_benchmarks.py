@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.abuse import ROWS, phases
+from benchmarks.abuse import COLUMNS, ROWS
 from benchmarks.load import Load
-from benchmarks.report import plain_table, table
+from benchmarks.report import phases, plain_table, table
 from benchmarks.visitor import KEPT, NEW, Visit, percentile, within
 from benchmarks.watch import HaLog, punctuality
 from tests.scratch import scratch_directory
@@ -99,7 +99,7 @@ class AbuseTests(SynchronousTestCase):
     def test_columns(self) -> None:
         """Each phase has its column."""
         values = {"before.new.p99": 2.0, "during.new.p99": None, "during.idle": 5000.0}
-        text = plain_table(phases(values), "ours", ROWS)
+        text = plain_table(phases(values, COLUMNS), "ours", ROWS)
         self.assertEqual(
             text.splitlines(),
             [
