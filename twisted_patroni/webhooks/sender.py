@@ -237,7 +237,7 @@ def reason_of(error: BaseException | None) -> str:
     if isinstance(error, ConnectionClosed | ResponseDone):
         return "it closed the connection"
     if isinstance(error, ConnectError):
-        return f"it cannot be reached: {error.osError or type(error).__name__}"
+        return f"it cannot be reached: {str(error).rstrip('.')}"
     if isinstance(error, TlsError):
         return str(error)
     if isinstance(error, OSError):
