@@ -9,7 +9,7 @@ from attrs import define, field
 from twisted_patroni.events.model import encoded
 from twisted_patroni.events.stream import KEPT
 from twisted_patroni.web.phases import Phase
-from twisted_patroni.web.subscribers import Goodbye, Reader
+from twisted_patroni.web.reader import Goodbye, Reader
 from twisted_patroni.web.wire import HTTP_1_1, header_lines
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from wsproto.utilities import ProtocolError
 
 from twisted_patroni.web.answers import Answer, problem
 from twisted_patroni.web.phases import Phase
-from twisted_patroni.web.subscribers import HEARTBEAT, Goodbye, Reader
+from twisted_patroni.web.reader import Goodbye, Reader
+from twisted_patroni.web.subscribers import HEARTBEAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
