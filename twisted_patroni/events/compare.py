@@ -83,6 +83,8 @@ def _cluster(old: View, new: View) -> Iterator[Change]:
 
 
 def _members(old: View, new: View) -> Iterator[Change]:
+    if old.members is new.members:
+        return
     before = {member.name: member for member in old.members}
     after = {member.name: member for member in new.members}
     for name in sorted({*before, *after}):

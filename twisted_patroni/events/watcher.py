@@ -64,6 +64,7 @@ class Watcher:
     drain: Callable[[], Mapping[str, Any] | None]
     _number: int = field(default=0, init=False)
     _cluster: ClusterView | None = field(default=None, init=False)
+    _pictured: ClusterView | None = field(default=None, init=False)
     _claim: _Claim | None = field(default=None, init=False)
     _raced: bool = field(default=False, init=False)
     _last_timeline: int | None = field(default=None, init=False)
@@ -127,9 +128,7 @@ class Watcher:
     def _picture(self, node: NodeView, cluster: ClusterView) -> View:
         old = self.stream.view
         leader = self._leader(cluster)
-        former = {} if old is None else {each.name: each.lag_class for each in old.members}
-        maximum = cluster.mode.maximum_lag_on_failover
-        members = [_member(each, maximum, former.get(each.name)) for each in cluster.members]
+        members = self._members(cluster)
         return View(
             scope=node.scope,
             node=NodeState(
@@ -138,7 +137,7 @@ class Watcher:
             leader=leader,
             last_leader=leader or (None if old is None else old.last_leader),
             timeline=self._timeline(cluster, leader),
-            members=tuple(sorted(members, key=lambda member: member.name)),
+            members=members,
             paused=cluster.mode.paused,
             failsafe=node.failsafe_active,
             dcs=node.dcs_answers,
@@ -151,6 +150,17 @@ class Watcher:
             config=cluster.config,
             history=cluster.history,
         )
+
+    def _members(self, cluster: ClusterView) -> tuple[MemberState, ...]:
+        """Return the members by name, made once for each look."""
+        old = self.stream.view
+        if old is not None and cluster is self._pictured:
+            return old.members
+        self._pictured = cluster
+        former = {} if old is None else {each.name: each.lag_class for each in old.members}
+        maximum = cluster.mode.maximum_lag_on_failover
+        members = [_member(each, maximum, former.get(each.name)) for each in cluster.members]
+        return tuple(sorted(members, key=lambda member: member.name))
 
     def _leader(self, cluster: ClusterView) -> str | None:
         seen = None if cluster.unlocked else cluster.leader
