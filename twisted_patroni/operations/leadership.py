@@ -167,7 +167,7 @@ class Leadership:
         poll: Deferred[object] = self.looks.wait(lambda look: None)
         poll.addErrback(lambda failure: failure.trap(CancelledError))
         operation.on_alone.append(poll.cancel)
-        if operation.by.dcs:
+        if operation.by.dcs or operation.alone:
             poll.cancel()
         try:
             return await self.looks.wait(told, poll=False).addTimeout(seconds, self.clock)

@@ -79,6 +79,7 @@ class Operation:
     :param now: the present time, aware of its zone.
     :param changed: called after each change.
     :ivar detached: nobody need wait for it: it goes on when its client leaves.
+    :ivar alone: its client has left.
     :ivar committed: something was done that does not end with the client's waiting.
     :ivar attempted: something was tried whose effect may have come about even if it has failed.
     :ivar cancelling: somebody is about to cancel what is scheduled.
@@ -100,6 +101,7 @@ class Operation:
     state: str = field(default="accepted", init=False)
     scheduled_at: datetime | None = field(default=None, init=False)
     detached: bool = field(default=False, init=False)
+    alone: bool = field(default=False, init=False)
     committed: bool = field(default=False, init=False)
     attempted: bool = field(default=False, init=False)
     cancelling: bool = field(default=False, init=False)
@@ -220,6 +222,7 @@ class Operation:
         """Stop what is done only for a client that has left."""
         if self.detached or self.finished:
             return
+        self.alone = True
         for each in list(self.on_alone):
             each()
         if not self.committed and self.work is not None:
