@@ -61,6 +61,13 @@ class SentenceTests(SynchronousTestCase):
             "old": {"lag_class": "low", "timeline": 3},
         }
         leads = {**behind, "changed": ["lag_class"], "member": member("b", "leader")}
+        restart = {
+            "name": "b",
+            "change": "changed",
+            "changed": ["scheduled_restart"],
+            "member": member("b", scheduled_restart={"schedule": "tonight", "role": "replica"}),
+            "old": {"scheduled_restart": None},
+        }
         flags = ["paused", "locked", "failsafe", "dcs"]
         history = {"timeline": 6, "lsn": 50331648, "reason": "no recovery target", "leader": "b"}
         result = {"status": 200, "text": "Successfully switched over"}
@@ -72,6 +79,7 @@ class SentenceTests(SynchronousTestCase):
             ("member", changed, "b: role replica -> leader, waits for a restart"),
             ("member", behind, "b: lag low -> high, timeline 3 -> unknown"),
             ("member", leads),
+            ("member", restart, "b: scheduled restart none -> tonight"),
             ("member", tags, "b: tags none -> nofailover=true site=attic"),
             (
                 "node",

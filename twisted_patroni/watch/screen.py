@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from twisted_patroni.watch.picture import Member, Picture, mapping, text
-from twisted_patroni.watch.sentences import drained, operation, planned
-from twisted_patroni.watch.text import at, clean, cut, fit, moment, size, span, width
+from twisted_patroni.watch.sentences import drained, operation, planned, scheduled
+from twisted_patroni.watch.text import clean, cut, fit, moment, size, span, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -215,10 +215,8 @@ def _cells(member: Member) -> list[Span]:
 
 def _restart(member: Member) -> Span:
     words = ["pending"] if member.pending_restart else []
-    plan = member.scheduled_restart
-    when = mapping(plan).get("schedule") if isinstance(plan, dict) else plan
-    if when:
-        words.append(at(when))
+    when = scheduled(member.scheduled_restart)
+    words += [when] if when else []
     return Span(", ".join(words), YELLOW)
 
 

@@ -80,11 +80,25 @@ def _change(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if name == "pending_restart":
         names = ", ".join(_short(each) for each in listed(new.get(name))[:MOST])
         return f"waits for a restart ({names})" if names else "waits for no restart any more"
-    before, after = (
-        "unknown" if name == "timeline" and each.get(name) is None else _plain(each.get(name))
-        for each in (old, new)
-    )
+    before, after = (_value(name, each.get(name)) for each in (old, new))
     return f"{label} {before} -> {after}"
+
+
+def _value(name: str, value: object) -> str:
+    if name == "timeline" and value is None:
+        return "unknown"
+    if name == "scheduled_restart":
+        return scheduled(value) or "none"
+    return _plain(value)
+
+
+def scheduled(restart: object) -> str:
+    """Say when a member is to restart by itself; nothing if it is not.
+
+    :param restart: the document, or the time alone.
+    """
+    when = mapping(restart).get("schedule") if isinstance(restart, dict) else restart
+    return at(when) if when else ""
 
 
 def _plain(value: object) -> str:
