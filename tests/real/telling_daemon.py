@@ -1,6 +1,7 @@
-"""Runs twistd with a node that writes its events to the file `events` of its working directory.
+"""Runs twistd with a node that writes down when its copy of raft has another leader key.
 
-With the embedded raft it also writes when the leader key has changed there.
+Nobody else can tell: the embedded raft is in the nodes. They write into the file `keys` of their
+working directory.
 """
 
 from __future__ import annotations
@@ -11,38 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from patroni.dcs.raft import Raft
 
-    from twisted_patroni.events import Event, EventStream
-
 
 def main() -> None:
-    """Have events and changes of raft's leader key written down, and run twistd."""
+    """Have changes of the leader key written down, and run twistd."""
     import patroni.dcs.raft
     from twisted.scripts.twistd import run
 
-    import twisted_patroni.events
-
-    file = Path("events").open("a", buffering=1, encoding="utf-8")  # noqa: SIM115
-    stream, raft = twisted_patroni.events.EventStream, patroni.dcs.raft.Raft
-    publish: Callable[..., Event] = stream.publish
-    on_set = raft._on_set
-
-    def published(self: EventStream, *arguments: Any) -> Event:
-        event = publish(self, *arguments)
-        file.write(f"{json.dumps({'at': event.time, **event.document}, default=str)}\n")
-        return event
+    file = Path("keys").open("a", buffering=1, encoding="utf-8")  # noqa: SIM115
+    on_set = patroni.dcs.raft.Raft._on_set
 
     def applied(self: Raft, key: str, value: Mapping[str, Any]) -> None:
         if key == self.leader_path and value["created"] == value["updated"]:
-            told = {"type": "key", "at": time.time(), "data": {"new": value["value"]}}
-            file.write(f"{json.dumps(told)}\n")
+            file.write(f"{json.dumps({'at': time.time(), 'leader': value['value']})}\n")
         on_set(self, key, value)  # type: ignore[arg-type]
 
-    stream.publish = published  # type: ignore[method-assign,assignment]
-    raft._on_set = applied  # type: ignore[method-assign]
+    patroni.dcs.raft.Raft._on_set = applied  # type: ignore[method-assign]
     run()
 
 

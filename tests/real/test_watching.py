@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
@@ -20,18 +19,17 @@ from tests.real import telling_daemon
 from tests.real.asking import eventually
 from tests.real.faults import Etcd, leader_key, step
 from tests.real.harness import ClusterTestCase, api_of, destroy, new_cluster
-from twisted_patroni.demo.checks import script
 from twisted_patroni.demo.layout import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from twisted_patroni.demo import Node
 
 #: Cycles far apart, so that whoever learns of a leader from a cycle only is found to be late.
 SLOW = {"ttl": 20, "loop_wait": 8, "retry_timeout": 3}
 #: Seconds within which each node tells of a new leader, on a machine that has much else to do.
-SOON = 0.5
+SOON = 0.25
 
 
 @frozen
@@ -46,24 +44,45 @@ class Seen:
     leader: str
 
 
-def told(node: Node) -> list[dict[str, Any]]:
-    """Return what a node has written down, oldest first.
+class Reader(threading.Thread):
+    """Follows a node's events in a thread, as a browser would.
 
     :param node: the node.
     """
-    file = node.place.home / "events"
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
 
+    def __init__(self, node: Node) -> None:
+        super().__init__(daemon=True)
+        self.node = node
+        self.events: list[tuple[float, dict[str, Any]]] = []
+        self._connection = http.client.HTTPConnection(HOST, node.place.rest_port)
+        self._connection.connect()
+        self._socket = self._connection.sock
+        self.start()
 
-def leaders(node: Node, kind: str = "leader") -> list[Seen]:
-    """Return the leaders that a node has told of.
+    def run(self) -> None:
+        """Note each event and when it came, until the node or :meth:`stop` ends it."""
+        self._connection.request("GET", "/events", headers={"Accept": "text/event-stream"})
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            for line in self._connection.getresponse():
+                if line.startswith(b"data:"):
+                    self.events.append((time.time(), json.loads(line[5:])))
+        self._connection.close()
 
-    :param node: the node.
-    :param kind: ``leader`` for its events, ``key`` for raft's.
-    """
-    return [Seen(each["at"], each["data"]["new"]) for each in told(node) if each["type"] == kind]
+    def stop(self) -> None:
+        """Follow no more; closing the connection would wait for the thread that reads."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def leaders(self) -> list[Seen]:
+        """Return the leader that the node has begun with, and those it has told of."""
+        found = []
+        for at, event in list(self.events):
+            data = event.get("data", {})
+            if event.get("type") == "snapshot":
+                found.append(Seen(at, data["leader"]))
+            elif event.get("type") == "leader":
+                found.append(Seen(at, data["new"]))
+        return found
 
 
 @define(eq=False)
@@ -94,6 +113,7 @@ class KeyWatch:
                     pair = event["kv"]
                     if event.get("type", "PUT") == "PUT" and pair.get("version") == "1":
                         self.seen.append(Seen(at, base64.b64decode(pair["value"]).decode()))
+        self._connection.close()
 
     def stop(self) -> None:
         """Watch no more; closing the connection would wait for the thread that reads."""
@@ -102,26 +122,28 @@ class KeyWatch:
 
 
 class WatchingCase(ClusterTestCase):
-    """Three nodes that write their events down."""
+    """Three nodes whose events are followed."""
 
     timeout = 240
     dcs_name: str
 
-    async def begin(self, dcs: Mapping[str, Any] | None) -> None:
+    async def begin(
+        self, dcs: Mapping[str, Any] | None = None, daemon: Sequence[str] | None = None
+    ) -> None:
         """Start the nodes.
 
         :param dcs: the DCS section of the configuration.
+        :param daemon: the daemon's command.
         """
-        daemon = (sys.executable, str(Path(telling_daemon.__file__)))
-        twistd = ("-n", "--pidfile=", "patroni", "--config")
-        self.assertTrue(script("twistd"))
-        self.cluster = new_cluster(
-            dcs=dcs, overrides={"bootstrap": {"dcs": SLOW}}, daemon=(*daemon, *twistd)
-        )
+        overrides = {"bootstrap": {"dcs": SLOW}}
+        self.cluster = new_cluster(dcs=dcs, overrides=overrides, daemon=daemon)
         self.addCleanup(destroy, self.cluster)
         await self.cluster.start()
         await self.cluster.ready()
         self.api = api_of(self.cluster)
+        self.readers = {node.name: Reader(node) for node in self.cluster.nodes}
+        for reader in self.readers.values():
+            self.addCleanup(reader.stop)
 
     def keys(self) -> list[Seen]:
         """Return the leaders that the DCS has had, as seen there."""
@@ -154,8 +176,9 @@ class WatchingCase(ClusterTestCase):
         """
 
         async def look() -> bool:
-            last = {leaders(node)[-1:][0].leader if leaders(node) else None for node in nodes}
+            found = [self.readers[node.name].leaders() for node in nodes]
             keys = self.keys()
+            last = {each[-1].leader if each else None for each in found}
             return len(keys) >= number and last == {keys[-1].leader}
 
         await eventually(f"{number} leaders are told of", look, 60.0)
@@ -172,8 +195,7 @@ class WatchingCase(ClusterTestCase):
         key = self.keys()[-1]
         delays = {}
         for node in nodes:
-            events = [each for each in leaders(node) if each.leader == key.leader]
-            delays[node] = events[-1].at - key.at
+            delays[node] = self.readers[node.name].leaders()[-1].at - key.at
         words = ", ".join(
             f"{'new' if node.name == key.leader else 'old' if node is old else 'third'} leader"
             f" {1000 * delay:+.0f} ms"
@@ -188,12 +210,15 @@ class WatchingCase(ClusterTestCase):
 
         :param node: the node.
         """
-        events = [each for each in told(node) if each["type"] != "key"]
-        numbers = [each["number"] for each in events]
-        self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
-        names = [each.leader for each in leaders(node)]
-        self.assertEqual(names, [each.leader for each in self.keys()][-len(names) :])
-        reached = [each["data"]["dcs"] for each in events if each["type"] == "cluster"]
+        reader = self.readers[node.name]
+        (_, snapshot), *events = reader.events
+        numbers = [event["number"] for _, event in events]
+        first = snapshot["number"] + 1
+        self.assertEqual(numbers, list(range(first, first + len(numbers))))
+        self.assertEqual(
+            [each.leader for each in reader.leaders()], [each.leader for each in self.keys()]
+        )
+        reached = [event["data"]["dcs"] for _, event in events if event["type"] == "cluster"]
         self.assertNotIn(False, reached, "the DCS was there all the time")
 
 
@@ -206,17 +231,16 @@ class EtcdTests(WatchingCase):
         """Each node tells of each leader once, soon after etcd has it."""
         etcd = await deferToThread(Etcd)
         self.addCleanup(etcd.stop)
-        self.watch: KeyWatch | None = None
         await self.begin(etcd.dcs)
-        first = await self.roles()
-        self.watch = KeyWatch(etcd.port, leader_key(first[0]))
+        leader, _ = await self.roles()
+        self.watch = KeyWatch(etcd.port, leader_key(leader))
         self.addCleanup(self.watch.stop)
-        self.first = Seen(0.0, first[0].name)
+        self.first = Seen(0.0, leader.name)
         await self.switchovers_and_a_death()
 
     def keys(self) -> list[Seen]:
         """Return what etcd has told."""
-        return [self.first, *(() if self.watch is None else self.watch.seen)]
+        return [self.first, *self.watch.seen]
 
 
 class RaftTests(WatchingCase):
@@ -226,13 +250,18 @@ class RaftTests(WatchingCase):
 
     async def test_leaders(self) -> None:
         """Each node tells of each leader once, soon after raft has it."""
-        await self.begin(None)
+        twistd = ("-n", "--pidfile=", "patroni", "--config")
+        await self.begin(daemon=(sys.executable, telling_daemon.__file__, *twistd))
         await self.switchovers_and_a_death()
 
     def keys(self) -> list[Seen]:
         """Return what the nodes' copies of the key have been, each once."""
+        seen = []
+        for node in self.cluster.nodes:
+            for line in (node.place.home / "keys").read_text().splitlines():
+                document = json.loads(line)
+                seen.append(Seen(document["at"], document["leader"]))
         found: list[Seen] = []
-        seen = [each for node in self.cluster.nodes for each in leaders(node, "key")]
         for each in sorted(seen, key=lambda one: one.at):
             if not found or found[-1].leader != each.leader:
                 found.append(each)
