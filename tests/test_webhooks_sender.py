@@ -10,11 +10,12 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseNeverReceived
 
+from tests.logs import logged_by
 from tests.webhook_cases import FakePoster, message, webhook
 from twisted_patroni.engine.interface import LaneFull
 from twisted_patroni.pem import TlsError
@@ -29,14 +30,7 @@ class SenderCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Begin with nothing to send, and listen to the log."""
-        self.log: list[str] = []
-
-        def observe(event: Any) -> None:
-            if event.get("log_namespace") == "twisted_patroni.webhooks.sender":
-                self.log.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.events = logged_by(self, "twisted_patroni.webhooks.sender")
         self.clock = Clock()
         self.clock.advance(NOW)
         self.use()
@@ -48,6 +42,11 @@ class SenderCase(SynchronousTestCase):
         self.sender = Sender(
             webhook(name="pager", **keys), self.poster, self.clock, lambda: 1.0, self.counts
         )
+
+    @property
+    def log(self) -> list[str]:
+        """The lines in the log."""
+        return [formatEvent(event) for event in self.events]
 
     def put(self, *numbers: int) -> None:
         """Have messages with these numbers sent."""
@@ -209,8 +208,8 @@ class LogTests(SenderCase):
             self.log,
             [
                 "The webhook pager does not work: it answers 503",
-                "The webhook pager does not work: it cannot be reached: An error occurred while connecting:"
-                " 111: Connection refused",
+                "The webhook pager does not work: it cannot be reached: An error occurred while"
+                " connecting: 111: Connection refused",
                 "The webhook pager works again",
             ],
         )

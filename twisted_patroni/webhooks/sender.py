@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field
 from OpenSSL import SSL
+from service_identity.exceptions import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
 from twisted.logger import Logger
 from twisted.web.client import ResponseDone
 
@@ -228,8 +229,10 @@ def reason_of(error: BaseException | None) -> str:
     inner = getattr(error, "reasons", None)
     if inner:  # of a response or a request that was cut short
         return reason_of(inner[0].value)
-    if isinstance(error, DeferredTimeout | CancelledError):
+    if isinstance(error, DeferredTimeout | CancelledError | ConnectingCancelledError):
         return "no answer in time"
+    if isinstance(error, VerificationError):
+        return "its certificate is for another name"
     if isinstance(error, SSL.Error):
         entries = error.args[0] if error.args else ()
         texts = [str(each[-1]) for each in entries] if isinstance(entries, list) else []

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
@@ -92,21 +93,27 @@ class _Endpoint:
         failed: Exception = ConnectError(string="the name has no addresses")
         for address in way.addresses:
             try:
-                wrapper: Any = await self._try(way, *address).connect(_Wrapping(factory))
+                return await self._try(factory, way, *address)
             except CancelledError:
                 raise
             except Exception as error:
                 failed = error
-            else:
-                return wrapper.wrappedProtocol
         raise failed
 
-    def _try(self, way: Way, six: bool, address: str) -> Any:
+    async def _try(self, factory: IProtocolFactory, way: Way, six: bool, address: str) -> Any:
         kind = TCP6ClientEndpoint if six else TCP4ClientEndpoint
         # Each address has its part of the time.
         seconds = self.settings.timeout / len(way.addresses)
         endpoint = kind(self.reactor, address, self.settings.port, timeout=seconds)
-        return endpoint if way.creator is None else wrapClientTLS(way.creator, endpoint)
+        bounded = _Wrapping(factory)
+        wrapper: Any
+        if way.creator is None:
+            wrapper = await endpoint.connect(bounded)
+        else:
+            secure = TLSMemoryBIOFactory(way.creator, True, bounded, clock=self.reactor)
+            outer: Any = await endpoint.connect(secure)
+            wrapper = outer.wrappedProtocol
+        return wrapper.wrappedProtocol
 
 
 @implementer(IAgentEndpointFactory)
