@@ -162,6 +162,15 @@ class LooksTests(SynchronousTestCase):
             self.failureResultOf(each, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_waiting_after_the_end(self) -> None:
+        """Who begins to wait after the end causes no looks."""
+        self.looks.stop()
+        waiting = self.looks.wait(leader_of)
+        self.clock.pump([1.0] * 3)
+        self.assertEqual((self.count, self.clock.getDelayedCalls()), (0, []))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+
     def test_race(self) -> None:
         """While nobody leads there is a look ten times a second, though not for ever."""
         verdict = self.looks.wait(leader_of)
