@@ -146,6 +146,16 @@ class LooksTests(SynchronousTestCase):
         self.publish(3, "beta")
         self.assertEqual(seen, [2, 3])
 
+    def test_broken_listener(self) -> None:
+        """A listener that fails is logged, and keeps nothing from others or from who waits."""
+        seen: list[int] = []
+        self.looks.listen(lambda look: 1 / 0)  # type: ignore[arg-type]
+        self.looks.listen(lambda look: seen.append(look.number))
+        verdict = self.looks.wait(leader_of)
+        self.publish(1, "beta")
+        self.assertEqual((seen, self.successResultOf(verdict)), ([1], "beta"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_latest(self) -> None:
         """The latest look is the one begun last, in whatever order they end."""
         self.assertIsNone(self.looks.latest)

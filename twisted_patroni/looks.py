@@ -70,7 +70,10 @@ class Looks:
             elif self._leaderless_since is None:
                 self._leaderless_since = self.clock.seconds()
         for listener in list(self._listeners):
-            listener(look)
+            try:
+                listener(look)
+            except Exception:  # those who wait for an outcome get it all the same
+                _log.failure("A listener to looks at the DCS has failed")
         for waiter in list(self._waiters):
             verdict = waiter.judge(look)
             if verdict is not None and waiter in self._waiters:
@@ -81,7 +84,7 @@ class Looks:
     def listen(self, listener: Callable[[Look], None]) -> None:
         """Have a function called with each look from now on.
 
-        :param listener: must not raise and must not block.
+        :param listener: must not block.
         """
         self._listeners.append(listener)
 
