@@ -131,6 +131,10 @@ class AskerTests(SynchronousTestCase):
         """Anything else is no answer."""
         for answer, reason in (
             ((200, b"[]"), "answers with JSON that is no object"),
+            (
+                (200, b'{"a":' * 40 + b"1" + b"}" * 40),
+                "answers with JSON that is nested too deeply",
+            ),
             ((200, b"\xff"), "answers with what is not JSON"),
             ((401, b""), "answers 401 (Unauthorized)"),
             ((200, b" " * (MAX_BODY + 1)), f"answers with more than {MAX_BODY} bytes"),

@@ -2,78 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import CancelledError
 
-from tests.event_nodes import EventNode, Network, Notes, member, view
-from twisted_patroni.client.asking import Asker, Login
-from twisted_patroni.client.following import SILENCE, Follower
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-A, B, C = (f"http://{name}:8008" for name in "abc")
-
-
-class FollowCase(SynchronousTestCase):
-    """A follower in memory."""
-
-    def follow(
-        self, nodes: dict[str, EventNode], given: Sequence[str] = (A,), **options: Any
-    ) -> None:
-        """Begin to follow."""
-        self.network = Network(**nodes)
-        self.clock = Clock()
-        self.clock.advance(1_790_000_000)
-        self.notes = Notes()
-        login = options.pop("login", None)
-        asker = Asker(self.clock, self.network, login)
-        self.follower = Follower(
-            self.clock, asker, given, self.notes, random=lambda: 1.0, **options
-        )
-        self.running = Deferred.fromCoroutine(self.follower.run())
-        self.addCleanup(self.stop)
-        self.network.flush()
-
-    def stop(self) -> None:
-        """End it, and see that nothing is left."""
-        if not self.running.called:
-            self.running.cancel()
-            self.failureResultOf(self.running, CancelledError)
-            self.network.flush()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        for _ in range(round(seconds * 2)):
-            self.clock.advance(0.5)
-            self.network.flush()
-
-    def say(self, node: EventNode, kind: str, data: Any) -> Any:
-        """Let a node tell of an event."""
-        told = node.say(kind, data)
-        self.network.flush()
-        return told
-
-    def cut(self, node: EventNode) -> None:
-        """Let a node end its connections."""
-        node.cut()
-        self.network.flush()
-        self.network.flush()
-
-    def assertTold(self, *expected: tuple[Any, ...]) -> None:
-        """Fail unless the listener was told this, and nothing else since the last time."""
-        self.assertEqual(self.notes.told, list(expected))
-        self.notes.told.clear()
-
-    def types(self) -> list[str]:
-        """Return the types of what was received since the last time."""
-        found = [each["type"] for each in self.notes.events]
-        self.notes.events.clear()
-        return found
+from tests.event_nodes import EventNode, member, view
+from tests.followcase import A, B, C, FollowCase
+from twisted_patroni.client.asking import Login
+from twisted_patroni.client.following import SILENCE
 
 
 class StreamTests(FollowCase):
@@ -109,6 +45,16 @@ class StreamTests(FollowCase):
         self.assertTold(("connected", A, False))
         self.assertEqual(self.a.asked[-1][1]["Last-Event-ID"], "102.6fa3c001")
         self.assertEqual(self.types(), ["snapshot", "config"])
+
+    def test_strange_positions(self) -> None:
+        """An id that cannot be sent back is no position."""
+        self.follow({"a": self.a})
+        for text in ("\x1b", "\N{EURO SIGN}", "x" * 201, ""):
+            self.a.send(f'id: {text}\ndata: {{"type": "x"}}\n\n'.encode())
+        self.network.flush()
+        self.cut(self.a)
+        self.wait(1)
+        self.assertEqual(self.a.asked[-1][1]["Last-Event-ID"], "101.6fa3c001")
 
     def test_types(self) -> None:
         """Only the types asked for are passed on, with snapshots; members are asked for as well."""
@@ -300,93 +246,3 @@ class FailoverTests(FollowCase):
         self.follow({"a": self.a})
         self.cut(self.a)
         self.assertEqual(len(self.network.attempts), 1 + 100)
-
-
-class PollTests(FollowCase):
-    """Nodes without events, as upstream's are."""
-
-    def setUp(self) -> None:
-        """Have one node without events."""
-        self.a = self.plain()
-
-    def plain(self) -> EventNode:
-        """Return a node without events."""
-
-        class Plain(EventNode):
-            def render_GET(self, request: Any) -> bytes | int:
-                if request.uri.startswith(b"/events"):
-                    request.setResponseCode(503)
-                    return b'{"state": "running", "patroni": {"version": "4.1.5"}}'
-                return EventNode.render_GET(self, request)
-
-        node = Plain()
-        node.cluster = {"scope": "demo", "members": [member("a", "leader"), member("b")]}
-        return node
-
-    def test_polls(self) -> None:
-        """It is asked for the cluster every two seconds; what is new is a snapshot."""
-        self.follow({"a": self.a})
-        self.assertTold(("connected", A, True), ("failed", B, "refuses connections"))
-        [first] = self.notes.events
-        self.assertEqual((first["type"], first["data"]["leader"]), ("snapshot", "a"))
-        self.a.asked.clear()
-        self.wait(10)
-        self.assertEqual([target for target, _ in self.a.asked], ["/cluster"] * 5)
-        self.assertEqual(len(self.notes.events), 1)
-        self.a.cluster = {"scope": "demo", "members": [member("a"), member("b", "leader")]}
-        self.wait(2)
-        self.assertEqual(self.notes.events[1]["data"]["leader"], "b")
-
-    def test_better_node_first(self) -> None:
-        """A node with events is preferred."""
-        b = EventNode()
-        b.greeting = view()
-        self.follow({"a": self.a, "b": b}, (A, B))
-        self.assertTold(("connected", B, False))
-
-    def test_better_node_later(self) -> None:
-        """While it polls it looks for a node with events from time to time, and goes there."""
-        self.follow({"a": self.a})
-        self.wait(29)
-        b = self.network.nodes["b"] = EventNode()
-        b.greeting = view()
-        self.wait(3)
-        self.assertTold(
-            ("connected", A, True),
-            ("failed", B, "refuses connections"),
-            ("disconnected", A, "has no events, another node has"),
-            ("connected", B, False),
-        )
-
-    def test_upgrade(self) -> None:
-        """A node that has got events is followed from then on."""
-        self.follow({"a": self.a})
-        new = self.network.nodes["a"] = EventNode()
-        new.greeting, new.cluster = view(), self.a.cluster
-        self.wait(31)
-        self.assertEqual(self.notes.told[-1], ("connected", A, False))
-        self.assertNotIn("disconnected", [each[0] for each in self.notes.told])
-
-    def test_search_is_silent(self) -> None:
-        """A search in vain is no interruption."""
-        self.follow({"a": self.a})
-        self.notes.told.clear()
-        self.wait(100)
-        self.assertEqual({each[0] for each in self.notes.told}, {"failed"})
-        self.assertEqual({each[1] for each in self.notes.told}, {B})
-
-    def test_dies(self) -> None:
-        """When it does not answer any more the others are asked at once."""
-        b = self.plain()
-        self.follow({"a": self.a, "b": b})
-        self.a.silent = True
-        self.wait(8)
-        self.assertTold(
-            ("connected", A, True), ("disconnected", A, "does not answer"), ("connected", B, True)
-        )
-
-    def test_not_patroni(self) -> None:
-        """What is no node at all is a failure."""
-        self.a.cluster = None
-        self.follow({"a": self.a})
-        self.assertTold(("failed", A, "answers 404 (Not Found)"))

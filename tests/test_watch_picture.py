@@ -84,6 +84,12 @@ class PictureTests(SynchronousTestCase):
         changed = picture().with_lags([member("b", lag=70), member("z")])
         self.assertEqual((changed.members["b"].lag, list(changed.members)), (70, ["a", "b"]))
 
+    def test_strange_numbers(self) -> None:
+        """Numbers beyond what PostgreSQL knows, and what is no number, are unknown."""
+        for value in (10**400, True, 1.5, "7"):
+            changed = picture().with_lags([member("b", lag=value)])
+            self.assertIsNone(changed.members["b"].lag)
+
     def test_flags(self) -> None:
         """What is told of the cluster changes that and nothing else."""
         plan = {"from": "a", "to": "b", "at": "2026-11-21T20:00:00+00:00"}

@@ -19,6 +19,7 @@ from twisted_patroni.watch.text import at
 from twisted_patroni.watch.views import JsonView, LineView, ScreenView
 
 A = "http://a:8008"
+STRANGE_TIMES: list[Any] = ["\x1b" + "x" * 100, 7, [], "0001-01-01T00:00:00+14:00"]
 
 
 class Paper(io.StringIO):
@@ -105,6 +106,16 @@ class LineTests(ViewCase):
         shown = LineView(self.clock, self.output)
         shown.received(event("leader", {"old": "a", "new": "b", "timeline": 7}))
         self.assertEqual(self.paper.taken(), f"{at(TIME)} leader: a -> b (timeline 7)\n")
+
+    def test_strange_times(self) -> None:
+        """A time that is none is shown as it is, cleaned and not without end."""
+        shown = LineView(self.clock, self.output)
+        for time in STRANGE_TIMES:
+            shown.received({"type": "leader", "time": time, "data": {"new": "b"}})
+        lines = self.paper.taken().splitlines()
+        self.assertEqual(lines[0], f"?{'x' * 38}… leader: b")
+        self.assertEqual(lines[1], "7 leader: b")
+        self.assertEqual(len(lines), 4)
 
     def test_snapshots(self) -> None:
         """After a new connection only what is different is told."""
@@ -227,6 +238,15 @@ class ScreenTests(ViewCase):
         lines = self.drawn()[-1]
         self.assertTrue(lines[0].endswith("PAUSED"))
         self.assertEqual([line[10:] for line in lines[8:]], ["config: ttl 30 -> 20"])
+        self.shown.end()
+
+    def test_strange_times(self) -> None:
+        """A time that is none takes no more room than one."""
+        self.shown.begin()
+        for time in STRANGE_TIMES:
+            self.shown.received({"type": "leader", "time": time, "data": {"new": "b"}})
+        self.clock.advance(1)
+        self.assertIn("?xxxxxxxx…  leader: b", self.drawn()[-1])
         self.shown.end()
 
     def test_bounded(self) -> None:

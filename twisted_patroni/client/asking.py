@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 #: Bytes of an answer that is read as a whole.
 MAX_BODY = 4 * 1024 * 1024
+#: Objects and lists that may be within each other.
+MAX_DEPTH = 32
 
 _T = TypeVar("_T")
 
@@ -175,7 +177,17 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         raise NoAnswer("answers with what is not JSON") from None
     if not isinstance(value, dict):
         raise NoAnswer("answers with JSON that is no object")
+    if not _is_flat(value, MAX_DEPTH):
+        raise NoAnswer("answers with JSON that is nested too deeply")
     return value
+
+
+def _is_flat(value: object, depth: int) -> bool:
+    """Tell whether a value can be written again, compared and shown without many calls."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_flat(each, depth - 1) for each in inner)
 
 
 def refusal(code: int, body: bytes = b"") -> str:

@@ -46,6 +46,8 @@ STABLE = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Nodes that are remembered.
 MAX_NODES = 100
+#: Characters of an event's id that is remembered.
+LONGEST_POSITION = 200
 
 #: Messages that are passed on whatever types are asked for: what follows needs them.
 ALWAYS = frozenset({"snapshot", "gap"})
@@ -215,7 +217,7 @@ class Follower:
             raise NoAnswer(f"ended it: {reason}" if isinstance(reason, str) else "ended it")
         if not isinstance(event.get("type"), str):
             raise NoAnswer("tells of an event without a type")
-        if message.last_id:
+        if _is_position(message.last_id):
             self._position = (url, message.last_id)
         self._learn(event)
         if not self.types or event["type"] in self.types | ALWAYS:
@@ -271,6 +273,11 @@ class Follower:
                 return
             await deferLater(self.clock, POLL)
         self._begin()
+
+
+def _is_position(text: str) -> bool:
+    """Tell whether an id is one that can be sent back in a header."""
+    return 0 < len(text) <= LONGEST_POSITION and text.isascii() and text.isprintable()
 
 
 def _is_stream(response: IResponse) -> bool:

@@ -21,8 +21,10 @@ def text(value: object) -> str | None:
 
 
 def number(value: object) -> int | None:
-    """Return a whole number that is none but that."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return a whole number that is none but that, and of a size that PostgreSQL knows."""
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**64:
+        return None
+    return value
 
 
 def mapping(value: object) -> dict[str, Any]:

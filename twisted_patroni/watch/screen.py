@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -245,13 +244,3 @@ def _plans(picture: Picture, now: float) -> Iterator[Line]:
     if lines:
         yield ()
         yield from lines
-
-
-def time_of_day(value: object, now: float) -> str:
-    """Return the time of day of an event, by the clock on the wall.
-
-    :param value: the event's time.
-    :param now: what to show if that is no time.
-    """
-    found = moment(value) or datetime.fromtimestamp(now, UTC)
-    return found.astimezone().strftime("%H:%M:%S")

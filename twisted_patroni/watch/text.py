@@ -112,15 +112,16 @@ def moment(value: Any) -> datetime | None:
     return found if found.tzinfo is not None else None
 
 
-def at(value: Any) -> str:
-    """Return a time of the wire format as the clock on the wall shows it, with its date.
+def at(value: Any, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return a time of the wire format as the clock on the wall shows it.
 
-    :param value: perhaps a time.
+    :param value: perhaps a time; if not, it is shown as it is.
+    :param form: how, as for :meth:`datetime.strftime`; by default with its date.
     """
     found = moment(value)
     if found is None:
         return clean(value)
     try:
-        return found.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return found.astimezone().strftime(form)
     except (OverflowError, ValueError, OSError):  # a time nobody lives to see
         return clean(value)

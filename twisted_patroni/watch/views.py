@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, evolve, field
 
 from twisted_patroni.watch.picture import Picture, text
-from twisted_patroni.watch.screen import Link, Told, ansi, draw, time_of_day
+from twisted_patroni.watch.screen import Link, Told, ansi, draw
 from twisted_patroni.watch.sentences import sentences
 from twisted_patroni.watch.text import at, clean
 
@@ -29,6 +29,14 @@ TOGETHER = 0.05
 TICK = 1.0
 #: Failures that are told once each while nobody answers.
 MAX_TROUBLES = 200
+
+
+def moment_of(clock: IReactorTime) -> str:
+    """Return the present time as the wire format has it.
+
+    :param clock: tells it.
+    """
+    return datetime.fromtimestamp(clock.seconds(), UTC).isoformat()
 
 
 @define(eq=False)
@@ -50,11 +58,15 @@ class JsonView:
 
     def connected(self, url: str, polling: bool) -> None:
         """Write that a node answers."""
-        self._write({"type": "connected", "time": self._now(), "url": url, "polling": polling})
+        self._write(
+            {"type": "connected", "time": moment_of(self.clock), "url": url, "polling": polling}
+        )
 
     def disconnected(self, url: str, reason: str) -> None:
         """Write that it does no more."""
-        self._write({"type": "disconnected", "time": self._now(), "url": url, "reason": reason})
+        self._write(
+            {"type": "disconnected", "time": moment_of(self.clock), "url": url, "reason": reason}
+        )
 
     def failed(self, url: str, reason: str) -> None:
         """Do nothing: it is no event."""
@@ -62,9 +74,6 @@ class JsonView:
     def received(self, event: Mapping[str, Any]) -> None:
         """Write an event."""
         self._write(event)
-
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self.clock.seconds(), UTC).isoformat()
 
     def _write(self, document: Mapping[str, Any]) -> None:
         # In ASCII, so that nothing in it can steer a terminal.
@@ -117,8 +126,8 @@ class LineView:
         self._picture = self._picture.after(event)
 
     def _write(self, when: object, sentence: str) -> None:
-        now = datetime.fromtimestamp(self.clock.seconds(), UTC).isoformat()
-        self.output.write(f"{at(when or now)} {clean(sentence, 2000)}\n")
+        time = clean(at(when or moment_of(self.clock)), 40)
+        self.output.write(f"{time} {clean(sentence, 2000)}\n")
 
 
 @define(eq=False)
@@ -199,7 +208,8 @@ class ScreenView:
         self.terminal.show(ansi(line, self.colour) for line in lines)
 
     def _note(self, when: object, sentence: str) -> None:
-        self._told.append(Told(time_of_day(when, self.clock.seconds()), clean(sentence)))
+        time = at(when or moment_of(self.clock), "%H:%M:%S")
+        self._told.append(Told(clean(time, 10), clean(sentence)))
         self._soon()
 
     def _soon(self) -> None:
