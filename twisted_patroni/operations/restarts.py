@@ -133,6 +133,7 @@ class Restarts:
         except CancelledError:
             if self.closing():
                 raise
+            await self.cycles.wait()  # by then it is scheduled if it was begun
         operation.schedule(when, "restart scheduled")
         operation.answer(Outcome(202, "Restart scheduled"))
         states = _States(operation, self.stream)
