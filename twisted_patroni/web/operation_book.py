@@ -103,4 +103,8 @@ class BookPages:
         operation = self._find(call)
         if await self.desk.cancel(operation):
             return json_answer(operation.document)
-        return problem(409, f"the operation is {operation.state} and cannot be cancelled")
+        if operation.finished:
+            return problem(409, f"the operation has ended: {operation.state}")
+        if operation.cancellable:
+            return problem(409, "what was scheduled has changed meanwhile, or is gone")
+        return problem(409, f"the operation is {operation.state}: it is too late to cancel it")
