@@ -103,6 +103,7 @@ class RuleTests(IdentityCase):
                     "GET /cluster",
                     "GET /config",
                     "GET /drain",
+                    "GET /events",
                     "GET /failsafe",
                     "GET /history",
                     "GET /metrics",
