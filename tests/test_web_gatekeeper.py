@@ -107,10 +107,13 @@ class RuleTests(IdentityCase):
                     "GET /failsafe",
                     "GET /history",
                     "GET /metrics",
+                    "GET /operations",
+                    "GET /operations/:id",
                 ],
                 (checked, Right.CONFIGURE, False): ["PATCH /config", "POST /reload", "PUT /config"],
                 (checked, Right.OPERATE, False): [
                     "DELETE /drain",
+                    "DELETE /operations/:id",
                     "DELETE /restart",
                     "DELETE /switchover",
                     "POST /drain",
