@@ -192,13 +192,15 @@ def _followed(
         back = [_storm(followers, drainer, times) for _ in range(times.storms)]
     meanwhile = drainer.count - before
     last = followers.wait(lambda told: told["behind"] == 0, times.patience)
+    # Nobody can tell that he misses what nobody has been sent.
+    unheard = max(0, drainer.count - len(followers.tell("events")["events"]))
     return {
         **delays_of(events, followers.size),
         "storm.back": median(back),
         "storm.back_worst": max(back),
         "storm.events": meanwhile,
         # Whoever is still behind will not get it any more.
-        "lost": last["lost"] + last["behind"],
+        "lost": last["lost"] + last["behind"] + unheard * followers.size,
         "twice": last["twice"],
         "gaps": last["gaps"],
         "ended": sum(last["ended"].values()),

@@ -2,7 +2,7 @@
 
 Run as a child process, ``python -m benchmarks.followers PORT WAY SIZE``. It reads words, one a
 line, from its standard input: ``cut`` ends all connections and makes all new ones at once,
-``forget`` begins to count events anew, ``tell`` and ``events`` have it print a line of JSON.
+``tell`` and ``events`` have it print a line of JSON.
 """
 
 from __future__ import annotations
@@ -195,10 +195,6 @@ class Crowd:
         self._cut = time.time()
         for follower in self._followers:
             self._connect(follower)
-
-    def _do_forget(self) -> None:
-        self._tally = Tally()
-        self._ended.clear()
 
     def _do_tell(self) -> None:
         newest = max(follower.way.number for follower in self._followers)
