@@ -82,6 +82,7 @@ class TableTests(SynchronousTestCase):
         """The leader speaks for the cluster, and while there is none, a deputy."""
         for event_type, data in (
             ("cluster", {"changed": ["paused"]}),
+            ("cluster", {"changed": ["locked", "timeline"]}),
             ("cluster", {"changed": ["failsafe"]}),
             ("cluster", {"changed": ["locked", "dcs"]}),
             ("config", {"changed": {"ttl": {"old": 30, "new": 20}}}),
@@ -167,6 +168,7 @@ def pictures(draw: st.DrawFn) -> View:
         draw(st.sampled_from((None, *NAMES))),
         draw(st.sampled_from((None, *NAMES))),
         members=members,
+        timeline=draw(st.integers(1, 3)),
         paused=draw(st.booleans()),
         failsafe=draw(st.booleans()),
         sync=tuple(draw(st.sets(st.sampled_from(NAMES)))),

@@ -214,6 +214,20 @@ class LogTests(SenderCase):
             ],
         )
 
+    def test_hiccup(self) -> None:
+        """What the second attempt mends is not worth a line, what it does not is."""
+        self.put(1, 2, 3)
+        for answer in (503, 200, 503, 503, 200, 503):
+            self.poster.answer(answer)
+            self.clock.advance(2.0)
+        self.assertEqual(
+            self.log,
+            [
+                "The webhook pager does not work: it answers 503",
+                "The webhook pager works again",
+            ],
+        )
+
     def test_reasons(self) -> None:
         """The reason for having no answer is a short sentence, without the URL."""
         lost = ResponseNeverReceived([Failure(ConnectionLost())])

@@ -19,6 +19,7 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from tests.certificates import Authority
 from tests.handshakes import Echo, TlsCase
+from tests.logs import logged_by
 from tests.memory_api import Reactor
 from tests.webhook_cases import webhook
 from twisted_patroni.engine.interface import LaneFull
@@ -137,6 +138,17 @@ class TransportTests(SynchronousTestCase):
         self.assertNoResult(result)
         wire.answer(OK)
         self.assertEqual(self.successResultOf(result), Answer(200))
+
+    def test_not_logged(self) -> None:
+        """Connections are not worth a line in the log, neither their begin nor their end."""
+        events = logged_by(self, "twisted.web.client._HTTP11ClientFactory")
+        result = self.post()
+        factory = self.reactor.tcpClients[0][2]
+        factory.doStart()
+        self.accept().answer(OK)
+        self.successResultOf(result)
+        factory.doStop()
+        self.assertEqual(events, [])
 
     def test_persistent(self) -> None:
         """The connection is used again, until it was idle for a minute."""

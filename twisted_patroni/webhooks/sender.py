@@ -170,7 +170,7 @@ class Sender:
             attempts += 1
             answer, reason = await self._attempt(message)
             verdict = Verdict.AGAIN if answer is None else judge(answer.code)
-            self._note(verdict, reason)
+            self._note(verdict, reason, attempts)
             if verdict is not Verdict.AGAIN or self._closed:
                 return verdict
             if self._leaving or attempts > self.settings.retries:
@@ -207,8 +207,11 @@ class Sender:
         if waiting is not None:
             waiting.callback(None)
 
-    def _note(self, verdict: Verdict, reason: str) -> None:
-        """Log what is new: not each event that fails for the same reason."""
+    def _note(self, verdict: Verdict, reason: str, attempts: int) -> None:
+        """Log what is new: not each event that fails for the same reason.
+
+        What the second attempt mends is not worth a line.
+        """
         name = self.settings.name
         if self._closed or verdict is Verdict.GONE:
             return
@@ -216,6 +219,8 @@ class Sender:
             if self._complaint:
                 _log.info("The webhook {name} works again", name=name)
             self._complaint = ""
+        elif verdict is Verdict.AGAIN and attempts == 1 and self.settings.retries:
+            return
         elif reason != self._complaint:
             self._complaint = reason
             _log.warn("The webhook {name} does not work: {reason}", name=name, reason=reason)

@@ -64,10 +64,15 @@ class _Wrapper(ProtocolWrapper):
 
 
 class _Wrapping(WrappingFactory["_Wrapper"]):
-    """Makes such connections."""
+    """Makes such connections, and does not log each."""
 
     protocol = _Wrapper
-    noisy = False
+
+    def doStart(self) -> None:
+        """Do nothing: there is nothing to start."""
+
+    def doStop(self) -> None:
+        """Do nothing: there is nothing to stop."""
 
 
 @implementer(IStreamClientEndpoint)
