@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
 
 from tests.real import telling_daemon
 from tests.real.asking import eventually
-from tests.real.faults import Etcd, leader_key, step
+from tests.real.faults import Etcd, Pair, leader_key, step
 from tests.real.harness import ClusterTestCase, api_of, destroy, new_cluster
 from twisted_patroni.demo.layout import HOST
 
@@ -266,3 +267,42 @@ class RaftTests(WatchingCase):
             if not found or found[-1].leader != each.leader:
                 found.append(each)
         return found
+
+
+class OutageTests(TestCase):
+    """A DCS that does not answer for a while."""
+
+    timeout = 120
+
+    async def test_etcd(self) -> None:
+        """Each node tells once that it is away and once that it is back, and who leads then."""
+        pair = await Pair.started(self)
+        readers = [Reader(node) for node in pair.cluster.nodes]
+        for reader in readers:
+            self.addCleanup(reader.stop)
+        with step("etcd is frozen", *pair.logs):
+            pair.etcd.freeze()
+            await eventually("all miss the DCS", lambda: self.all_have(readers, [False]))
+        with step("etcd goes on", *pair.logs):
+            pair.etcd.thaw()
+            await eventually("all have it back", lambda: self.all_have(readers, [False, True]))
+            leader, _ = await pair.roles()
+            self.assertEqual({each.leaders()[-1].leader for each in readers}, {leader.name})
+            await self.all_have(readers, [False, True])
+
+    async def all_have(self, readers: list[Reader], wanted: list[bool]) -> bool:
+        """Tell whether this is what all nodes have told of the DCS; more than that is an error.
+
+        :param readers: those who follow them.
+        :param wanted: whether it can be reached, for each change of that.
+        """
+        told = [
+            [
+                event["data"]["dcs"]
+                for _, event in list(reader.events)
+                if event["type"] == "cluster" and "dcs" in event["data"]["changed"]
+            ]
+            for reader in readers
+        ]
+        self.assertLessEqual(max(map(len, told)), len(wanted), told)
+        return all(each == wanted for each in told)
