@@ -126,6 +126,8 @@ class RefusedTests(SynchronousTestCase):
             ("http://a:0/hush", f"{expected} with a host name or an address"),
             ("http://[::1%25hush]/", expected),
             ("http://[hush]/", expected),
+            ("http://[v1.hush]/", expected),
+            ("http://[v1.hush:1]/", expected),
             ("http://a:99999/hush", f"{expected}, but host or port is none"),
             ("http://a:hush/", expected),
             ("http://me:hush@a/", "url: no user and password can be in the URL"),

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError
@@ -17,7 +22,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
-from tests.certificates import Authority
+from tests.certificates import Authority, Certificate
+from tests.doubles import NOW
 from tests.handshakes import Echo, TlsCase
 from tests.logs import logged_by
 from tests.memory_api import Reactor
@@ -86,8 +92,8 @@ class Wire(StringTransportWithDisconnection):
         return data
 
 
-class TransportTests(SynchronousTestCase):
-    """One receiver, in memory."""
+class TransportCase(SynchronousTestCase):
+    """A test case with one receiver, in memory."""
 
     def setUp(self) -> None:
         """Begin without a connection."""
@@ -119,6 +125,10 @@ class TransportTests(SynchronousTestCase):
         """Send something over a new connection."""
         result = self.post()
         return result, self.accept()
+
+
+class TransportTests(TransportCase):
+    """One receiver with one address."""
 
     def test_request(self) -> None:
         """A request has path, query, headers and body; its answer is the status."""
@@ -302,8 +312,8 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
-class AddressTests(TransportTests):
-    """A receiver whose name has several addresses; the other tests hold for it as well."""
+class AddressTests(TransportCase):
+    """A receiver whose name has several addresses."""
 
     def setUp(self) -> None:
         """Give the name two addresses, the first of IPv6."""
@@ -321,8 +331,6 @@ class AddressTests(TransportTests):
         self.patch(socket, "getaddrinfo", getaddrinfo)
         super().setUp()
 
-    test_request = test_black_hole = test_refused = None  # type: ignore[assignment]
-
     def test_next(self) -> None:
         """The next address is tried when one fails, each with its part of the time."""
         self.use("http://hooks.example.com:9000/")
@@ -335,6 +343,13 @@ class AddressTests(TransportTests):
         wire = self.accept()
         wire.answer(OK)
         self.assertEqual(self.successResultOf(result), Answer(200))
+
+    def test_time(self) -> None:
+        """When the time is over no further address is tried."""
+        result = self.post()
+        self.reactor.advance(5.1)
+        self.assertEqual(reason_of(self.failureResultOf(result).value), "no answer in time")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_none(self) -> None:
         """If all fail the last error counts; no addresses are an error as well."""
@@ -497,6 +512,17 @@ class CheckTests(TlsCase):
         for keys, begin in rows:
             error = self.error(**keys)
             self.assertTrue(error.startswith(begin) and bool(error) is bool(begin), error)
+
+    def test_weak(self) -> None:
+        """What OpenSSL refuses is told in its words."""
+        key = rsa.generate_private_key(65537, 1024)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "weak")])
+        builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+        builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
+        weak = Certificate(builder.sign(key, SHA256()), key)
+        certfile, keyfile = weak.write(self.directory, "weak")
+        error = self.error(certfile=certfile, keyfile=keyfile)
+        self.assertEqual(error, "restapi.webhooks[0]: OpenSSL refuses the files: ee key too small")
 
     def test_made_early(self) -> None:
         """Nothing is read when a connection begins: all was when its context was made."""

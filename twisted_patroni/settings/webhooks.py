@@ -167,7 +167,7 @@ def _read_url(section: Section) -> tuple[str, SplitResult, int]:
             f"{key}: no user and password can be in the URL; with secret what is sent is signed,"
             " with certfile the receiver knows who sends it"
         )
-    if not _is_host(host) or port == 0:
+    if not _is_host(host) or port == 0 or ("[" in parts.netloc) != (":" in host):
         raise SettingsError(f"{key}: expected an http or https URL with a host name or an address")
     if "#" in url:
         raise SettingsError(f"{key}: expected a URL without a fragment (#)")

@@ -89,7 +89,9 @@ def connection_creator(settings: WebhookSettings) -> IOpenSSLClientConnectionCre
     try:
         context = creator.clientConnectionForTLS(nobody).get_context()
     except (SSL.Error, crypto.Error) as error:
-        raise TlsError(f"{settings.key}: OpenSSL refuses what is in the files of TLS") from error
+        entries = error.args[0] if error.args else ()
+        reasons = ", ".join(str(each[-1]) for each in entries)
+        raise TlsError(f"{settings.key}: OpenSSL refuses the files: {reasons}") from error
     store = context.get_cert_store()
     if settings.cafile is not None and store is not None:
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)  # as with restapi.cafile

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -99,7 +99,7 @@ class _Endpoint:
         for address in way.addresses:
             try:
                 return await self._try(factory, way, *address)
-            except CancelledError:
+            except (CancelledError, ConnectingCancelledError):
                 raise
             except Exception as error:
                 failed = error
