@@ -316,3 +316,10 @@ class ReloadTests(OperationCase):
         self.api.clock.advance(300)
         self.cycle()
         self.assertEqual(self.document(path)["state"], "unknown")
+
+    def test_hanging_loop(self) -> None:
+        """Neither does anybody wait for an HA loop that hangs."""
+        self.engine.outcomes["reload_pending"] = True
+        path = self.order("POST", "/reload")
+        self.api.clock.pump([30.0] * 10)
+        self.assertEqual(self.document(path)["state"], "unknown")

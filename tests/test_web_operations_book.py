@@ -108,6 +108,11 @@ class IndexTests(OperationCase):
         self.assertEqual(set(shown), {"omitted", "keys"})
         self.assertEqual(shown["keys"], ["ttl", "x" * 40])
 
+    def test_no_json(self) -> None:
+        """A request that JSON has no number for is not shown, so that events can be read."""
+        self.request("POST", "/restart", body=b'{"timeout": 1e999}')
+        self.assertEqual(list(self.newest()["request"]), ["omitted"])
+
 
 class ShowTests(OperationCase):
     """GET /operations/<id>."""

@@ -62,7 +62,7 @@ class Desk:
     book: OperationBook = field(init=False)
     leadership: Leadership = field(init=False)
     restarts: Restarts = field(init=False)
-    _cycles: Cycles = field(factory=Cycles, init=False)
+    _cycles: Cycles = field(init=False)
     _adoption: Adoption = field(init=False)
     _closing: bool = field(default=False, init=False)
 
@@ -70,6 +70,7 @@ class Desk:
         def closing() -> bool:
             return self._closing
 
+        self._cycles = Cycles(self.clock)
         self.book = OperationBook(
             lambda: self.engine.node().name,
             self.now,

@@ -25,6 +25,7 @@ class Gate(Generic[_T]):
 
     on_left: Callable[[], None] = field(default=lambda: None)
     is_open: bool = field(default=False, init=False)
+    _kept: bool = field(default=True, init=False)
     _values: list[_T | Failure] = field(factory=list, init=False)
     _waiting: list[Deferred[_T]] = field(factory=list, init=False)
 
@@ -63,5 +64,11 @@ class Gate(Generic[_T]):
         """
         if not self.is_open:
             self.is_open = True
-            self._values.append(value)
+            if self._kept:
+                self._values.append(value)
             self.tell(value)
+
+    def forget(self) -> None:
+        """Do not keep the value: nobody will ask for it who does not wait by now."""
+        self._kept = False
+        self._values.clear()

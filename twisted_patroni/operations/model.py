@@ -36,9 +36,9 @@ def shown_request(request: Mapping[str, Any]) -> Mapping[str, Any]:
     :param request: the JSON object that the client sent.
     """
     try:
-        text = json.dumps(request, default=str)
+        text = json.dumps(request, default=str, allow_nan=False)
     except (ValueError, RecursionError):
-        return {"omitted": "too deep"}
+        return {"omitted": "there is no JSON for it"}
     if len(text) <= _LONGEST_REQUEST:
         return json.loads(text)  # type: ignore[no-any-return]
     keys = [str(key)[:40] for key in list(request)[:20]]
@@ -223,6 +223,7 @@ class Operation:
         if self.detached or self.finished:
             return
         self.alone = True
+        self.answered.forget()
         for each in list(self.on_alone):
             each()
         if not self.committed and self.work is not None:

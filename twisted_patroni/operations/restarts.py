@@ -223,6 +223,7 @@ class Restarts:
         )
         states = _States(operation, self.stream)
         operation.attempted = True
+        step = "reinitialize started"
         try:
             try:
                 refused = await self.engine.reinitialize(force, from_leader)
@@ -230,9 +231,10 @@ class Restarts:
                 if self.closing():
                     raise
                 refused = None  # if it was dropped, no other state will be seen
+                step = "the client has left"
             if refused is not None:
                 return Outcome(503, refused)
-            operation.run("reinitialize started")
+            operation.run(step)
             operation.answer(Outcome(200, "reinitialize started"))
             return await self._rebuilt(operation, states)
         finally:

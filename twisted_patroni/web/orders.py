@@ -155,30 +155,40 @@ class Orders:
         :param shown: makes the answer of an outcome, if that is not its sentence.
         :param replace: a configuration is the whole one, not a patch.
         """
-        quick = order.preferences.respond_async
+        operation, known = self._operation(call, order, replace)
+        preferences = order.preferences
+        try:
+            later = preferences.respond_async
+            if later and not await self._refused_or_over(operation, preferences.wait):
+                return _begun(operation)
+            outcome = await self.desk.answer(operation, again=known)
+        finally:
+            if order.key is None:
+                operation.answered.forget()
+        return await self._told(call, outcome, shown)
+
+    def _operation(self, call: Call, order: Order, replace: bool) -> tuple[Operation, bool]:
+        """Return the operation of an order, and whether it was known already."""
         try:
             known = None if order.key is None else self.desk.book.known(order.key)
-            operation = known or self.desk.begin(
+            if known is not None:
+                return known, True
+            begun = self.desk.begin(
                 order.kind,
                 order.body,
                 origin(call),
                 order.key,
-                detached=quick,
+                detached=order.preferences.respond_async,
                 replace=replace,
             )
-        except KeyReused:
-            return problem(422, "Idempotency-Key: it belongs to another request")
-        except BookFull:
+        except KeyReused as error:
+            sentence = "Idempotency-Key: it belongs to another request"
+            raise Refused(problem(422, sentence), sentence) from error
+        except BookFull as error:
             sentence = "too many operations are on their way"
-            return problem(429, sentence, (("Retry-After", str(RETRY_AFTER)),))
-        if quick and not await self._refused_or_over(operation, order.preferences.wait):
-            headers = (
-                ("Location", f"/operations/{operation.id}"),
-                ("Preference-Applied", "respond-async"),
-            )
-            return json_answer(operation.document, 202, headers)
-        outcome = await self.desk.answer(operation, again=known is not None)
-        return await self._told(call, outcome, shown)
+            headers = (("Retry-After", str(RETRY_AFTER)),)
+            raise Refused(problem(429, sentence, headers), sentence) from error
+        return begun, False
 
     async def _refused_or_over(self, operation: Operation, wait: int) -> bool:
         """Tell, after a while, whether there is an answer that is better than "later"."""
@@ -203,6 +213,14 @@ class Orders:
             explained = await self.desk.leadership.explain(outcome.refusal)
             return json_answer({"error": outcome.sentence, **explained}, outcome.code)
         return told(outcome) if shown is None else shown(outcome)
+
+
+def _begun(operation: Operation) -> Answer:
+    headers = (
+        ("Location", f"/operations/{operation.id}"),
+        ("Preference-Applied", "respond-async"),
+    )
+    return json_answer(operation.document, 202, headers)
 
 
 def told(outcome: Outcome) -> Answer:
