@@ -74,6 +74,16 @@ class AnswerTests(EventCase):
         self.assertEqual(len(received), 1)
         self.assertIn(b"\\ud83d\\udc18", received.pop())
 
+    def test_for_long(self) -> None:
+        """More events than are kept are told while they come; no more are remembered."""
+        client = self.sse()
+        client.messages()
+        for _ in range(4):
+            self.publish(count=KEPT // 3)
+            self.assertEqual(len(client.messages()), KEPT // 3)
+        blocks = client.connection.protocol.guest.blocks
+        self.assertEqual(len(blocks._known), KEPT)
+
     def test_head_method(self) -> None:
         """HEAD gets the head and the end."""
         connection = self.api.begin("HEAD", "/events", SSE, version="1.1")
@@ -197,6 +207,14 @@ class EndTests(EventCase):
         self.assertTrue(client.ended)
         self.assertTrue(client.connection.closed)
         self.successResultOf(closed)
+
+    def test_shutdown_of_old_version(self) -> None:
+        """So it does to a client that speaks HTTP/1.0."""
+        client = self.sse(version="1.0")
+        self.api.api.close()
+        self.turns()
+        self.assertEqual(client.types(), ["snapshot", "end"])
+        self.assertTrue(client.connection.closed)
 
     def test_left(self) -> None:
         """A client that leaves is forgotten."""

@@ -11,6 +11,7 @@ from unittest.mock import ANY
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from wsproto.events import CloseConnection, Ping
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from tests.eventcase import KEY, SOCKET, EventCase, SocketClient
 from tests.memory_api import Reply, inline_lanes
@@ -280,6 +281,16 @@ class HeartbeatTests(EventCase):
         dropped = self.metric("twisted_patroni_subscribers_dropped_total", reason="silent")
         self.assertEqual((dropped, SILENCE), (1, 37.5))
 
+    def test_clock_put_forward(self) -> None:
+        """A clock that is put forward by an hour is not taken for silence."""
+        client = self.socket()
+        self.api.clock.advance(3600)
+        self.turns()
+        client.pong()
+        self.beats(2, client)
+        client.messages()
+        self.assertFalse(client.connection.closed)
+
     def test_pings_of_theirs(self) -> None:
         """A client's own pings are answered, and are signs of life, too."""
         client = self.socket()
@@ -357,6 +368,35 @@ class EndTests(EventCase):
                 self.assertTrue(client.connection.closed, name)
                 self.publish()
                 self.assertEqual((len(self.subscribers), len(self.site.connections)), (0, 0), name)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_library(self) -> None:
+        """Whatever else wsproto may raise is a clean close, too, or at least the end."""
+
+        class Odd:
+            def __init__(self, *, closable: bool) -> None:
+                self.closable = closable
+
+            def dataReceived(self, data: bytes) -> None:
+                raise RemoteProtocolError("odd")
+
+            def loseConnection(self, code: int, reason: str) -> None:
+                if not self.closable:
+                    raise LocalProtocolError("closed already")
+                channel.write(b"closed by %d" % code)
+                channel.loseConnection()
+
+        for closable in (True, False):
+            client = self.socket()
+            client.messages()
+            channel = client.connection.protocol
+            channel.guest._socket = Odd(closable=closable)
+            client.connection.send(b"?")
+            self.turns()
+            self.assertTrue(client.connection.closed)
+            received = client.connection.received()
+            self.assertEqual(received, b"closed by 1002" if closable else b"")
+        self.assertEqual(self.subscribers.dropped, {"protocol": 2})
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_counted(self) -> None:

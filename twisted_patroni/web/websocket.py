@@ -77,6 +77,7 @@ class WebSocketReader(Reader):
     # Twisted's transport: its protocol for typing lacks the reason of a close.
     _socket: Any = field(default=None, init=False)
     _heard: float = field(default=0.0, init=False)
+    _unanswered: int = field(default=0, init=False)
     _spoken_to: bool = field(default=False, init=False)
 
     way: ClassVar[str] = "websocket"
@@ -111,6 +112,7 @@ class WebSocketReader(Reader):
 
     def beat(self) -> None:
         """Write a ping, which the client has to answer."""
+        self._unanswered += 1
         self._socket.ping()
 
     def say(self, goodbye: Goodbye) -> None:
@@ -128,7 +130,9 @@ class WebSocketReader(Reader):
 
         :param now: the time.
         """
-        if self._paused is None and now - self._heard > SILENCE:
+        # A clock that is put forward is not the client's silence.
+        silent = now - self._heard > SILENCE and self._unanswered >= SILENCE // HEARTBEAT
+        if silent and self._paused is None:
             self.end(SILENT)
         else:
             super().look_after(now)
@@ -139,6 +143,7 @@ class WebSocketReader(Reader):
         :param data: what the client has sent.
         """
         self._heard = self.subscribers.clock.seconds()
+        self._unanswered = 0
         try:
             self._socket.dataReceived(data)
         except ProtocolError:
