@@ -44,9 +44,10 @@ class Gate(Generic[_T]):
         return result
 
     def _leave(self, waiter: Deferred[_T]) -> None:
-        self._waiting.remove(waiter)
-        if not self._waiting:
-            self.on_left()
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+            if not self._waiting:
+                self.on_left()
 
     def tell(self, value: _T | Failure) -> None:
         """Let those go on who wait now; it stays closed for others.
@@ -55,7 +56,8 @@ class Gate(Generic[_T]):
         """
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.callback(value)
+            if not each.called:  # it may leave while others are told
+                each.callback(value)
 
     def open(self, value: _T | Failure) -> None:
         """Let everybody go on, now and later; only the first value counts.
