@@ -309,6 +309,14 @@ class ReloadTests(OperationCase):
         self.cycle()
         self.assertEqual(self.document(path)["state"], "succeeded")
 
+    def test_wrong_section(self) -> None:
+        """If the section was wrong, it has failed."""
+        path = self.order("POST", "/reload")
+        self.api.api.reloads["failure"] += 1
+        self.cycle()
+        document = self.document(path)
+        self.assertEqual((document["state"], document["result"]["status"]), ("failed", 500))
+
     def test_never(self) -> None:
         """After five minutes nobody waits any more."""
         self.engine.outcomes["reload_pending"] = True

@@ -145,7 +145,13 @@ class RestApi:
             Slowing(self.reactor),
         )
         self.desk = Desk(
-            self.engine, self.looks, self.reactor, self._now, self.stream, self._postmaster_start
+            self.engine,
+            self.looks,
+            self.reactor,
+            self._now,
+            self.stream,
+            self._postmaster_start,
+            lambda: self.reloads["failure"],
         )
         responder = Responder(self._gatekeeper.judge)
         self.endpoints = endpoints_of(self._handlers())

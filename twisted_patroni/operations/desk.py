@@ -48,6 +48,7 @@ class Desk:
     :param now: the present time, aware of its zone.
     :param stream: where their changes are published, and which tells of PostgreSQL's states.
     :param start_time: asks when the postmaster was started, ``None`` if that is not known.
+    :param failed_reloads: returns how often the ``restapi`` section could not be reloaded.
     :ivar book: the operations.
     :ivar leadership: changes the leader.
     :ivar restarts: does what concerns this node only.
@@ -59,6 +60,7 @@ class Desk:
     now: Callable[[], datetime]
     stream: EventStream
     start_time: Callable[[], Deferred[datetime | None]]
+    failed_reloads: Callable[[], int] = field(default=lambda: 0)
     book: OperationBook = field(init=False)
     leadership: Leadership = field(init=False)
     restarts: Restarts = field(init=False)
@@ -78,7 +80,13 @@ class Desk:
         )
         self.leadership = Leadership(self.engine, self.looks, self.clock, self.now, closing)
         self.restarts = Restarts(
-            self.engine, self._cycles, self.stream, self.start_time, self.now, closing
+            self.engine,
+            self._cycles,
+            self.stream,
+            self.start_time,
+            self.now,
+            closing,
+            self.failed_reloads,
         )
         self._adoption = Adoption(self.book, self.leadership, self._begin)
 

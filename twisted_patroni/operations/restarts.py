@@ -73,6 +73,7 @@ class Restarts:
     :param start_time: asks when the postmaster was started, ``None`` if that is not known.
     :param now: the present time, aware of its zone.
     :param closing: tells whether the API is being shut.
+    :param failed_reloads: returns how often the ``restapi`` section could not be reloaded.
     """
 
     engine: Engine
@@ -81,6 +82,7 @@ class Restarts:
     start_time: Callable[[], Deferred[datetime | None]]
     now: Callable[[], datetime]
     closing: Callable[[], bool]
+    failed_reloads: Callable[[], int]
 
     async def restart(self, operation: Operation, body: Mapping[str, Any]) -> Outcome | None:
         """Restart PostgreSQL, or schedule that and follow it to its end.
@@ -283,6 +285,7 @@ class Restarts:
         :param operation: the operation that it is.
         :return: how it ended; ``None`` if the operation has ended already.
         """
+        failed = self.failed_reloads()
         self.engine.reload()
         operation.run("reload scheduled")
         operation.answer(Outcome(202, "reload scheduled"))
@@ -290,6 +293,8 @@ class Restarts:
         while self.now() - began < RELOAD_TIME:
             await self.cycles.wait()
             if not self.engine.reload_pending():
+                if self.failed_reloads() > failed:
+                    return Outcome(500, "The restapi section is not reloaded: the log tells why")
                 return Outcome(200, "The node has reloaded its configuration")
         operation.end("unknown", Outcome(503, "The reload has not been done yet"))
         return None
