@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from twisted_patroni.demo import Node
 
 PREFIX = "twisted_patroni_webhook"
+#: Seconds within which a node ends, on the slowest machine.
+SHUTDOWN = 30.0
 #: Seconds for which cycles are counted.
 LONG = 8.0
 
@@ -47,8 +49,10 @@ class WebhookTests(RealClusterTests):
         await eventually("all nodes know the webhooks", look)
 
     async def metric(self, node: Node, name: str) -> dict[str, float]:
-        """Return the values of a metric, by the first of its labels."""
+        """Return the values of a metric, by the first of its labels; none without an answer."""
         reply = await self.ask("GET", node, "/metrics")
+        if reply.code != 200:
+            return {}
         return {
             next(iter(sample.labels.values()), ""): sample.value
             for family in text_string_to_metric_families(reply.text)
@@ -134,7 +138,7 @@ class WebhookTests(RealClusterTests):
         return number
 
     async def test_black_hole(self) -> None:
-        """A receiver that swallows everything delays neither HA cycles nor another receiver."""
+        """A receiver that swallows all delays no HA cycles, no other receiver, and no shutdown."""
         hole = BlackHole()
         self.addCleanup(hole.close)
         leader, _ = await self.roles()
@@ -160,3 +164,12 @@ class WebhookTests(RealClusterTests):
         self.assertEqual((await self.metric(leader, f"{PREFIX}_attempts_total"))["hole 9"], 1)
         await self.set_ttl(30)
         await self.until_seen(30)
+        log = leader.place.log_file
+        length = log.stat().st_size
+        begun = reactor.seconds()
+        self.assertEqual(await leader.stop(), 0)
+        self.assertLess(reactor.seconds() - begun, SHUTDOWN)
+        said = log.read_text()[length:]
+        self.assertRegex(said, r"[1-9]\d* events for the webhook hole 9 have 2.0 seconds left")
+        self.assertNotIn("Traceback", said)
+        leader.start()
