@@ -21,8 +21,8 @@ from twisted_patroni.engine.interface import (
     Stir,
 )
 from twisted_patroni.events import Event, EventStream, Watcher
-from twisted_patroni.events.watcher import CLAIM_TIME, RACE_TIME
-from twisted_patroni.looks import RACE_INTERVAL, Looks
+from twisted_patroni.events.watcher import CLAIM_TIME
+from twisted_patroni.looks import Looks
 
 
 class WatcherCase(SynchronousTestCase):
@@ -171,6 +171,27 @@ class PictureTests(WatcherCase):
         self.assertEqual([each.type for each in events], ["cluster", *["member"] * 3])
         self.assertEqual({each.data.get("change") for each in events[1:]}, {"left"})
 
+    def test_memory(self) -> None:
+        """Views share what has not changed, for a thousand events keep theirs."""
+        members = tuple(evolve(each, tags={"dc": "east"}, lag=1) for each in MEMBERS)
+        self.see(members=members, history=[[1, 2, "x"]])
+        old = self.stream.view
+        again = tuple(evolve(each, tags={"dc": "east"}) for each in members)
+        self.see(members=again, config={"ttl": 30}, history=[[1, 2, "x"]])
+        new = self.stream.view
+        assert old is not None
+        assert new is not None
+        self.assertIs(new.config, old.config)
+        self.assertIs(new.history, old.history)
+        for each, other in zip(new.members, old.members, strict=True):
+            self.assertIs(each, other)
+
+    def test_lag(self) -> None:
+        """How far members lag is shown as it is, though it is no event."""
+        for lag in (5, 6):
+            self.see(members=tuple(evolve(each, lag=lag) for each in MEMBERS))
+            self.assertEqual({each.lag for each in (self.stream.view or ()).members}, {lag})  # type: ignore[union-attr]
+
     def test_strange_member(self) -> None:
         """A member of which only the name is known is one all the same."""
         (event,) = self.see(members=(*MEMBERS, MemberView("delta", None)))
@@ -291,99 +312,3 @@ class ClaimTests(WatcherCase):
         self.watcher.stirred(Stir.RELEASED)
         self.assertEqual(self.stream.view and self.stream.view.leader, None)
         self.assertEqual(self.leaders(), [("alpha", "beta")])
-
-
-class SwitchoverTests(WatcherCase):
-    """A switchover from alpha to beta, on each node: one event of the leader on each."""
-
-    def promoted(self) -> list[Event]:
-        """See beta promoted, and return what that tells."""
-        return self.see(leader="beta", leader_timeline=4)
-
-    def finish(self) -> None:
-        """Assert that the rest tells of the timeline, and of no other leader."""
-        events = self.promoted()
-        self.assertEqual([each.type for each in events], ["cluster"])
-        self.assertEqual(events[0].data["changed"], ["timeline"])
-        self.assertEqual((events[0].data["leader"], events[0].data["timeline"]), ("beta", 4))
-
-    def test_old_leader(self) -> None:
-        """Alpha gives the key up, sees nobody, and then beta, whom the DCS tells of."""
-        self.engine.view = make_node(role="demoted", state="stopping")
-        self.watcher.stirred(Stir.NODE)
-        self.watcher.stirred(Stir.RELEASED)  # a look behind shows alpha still
-        events = self.told()
-        self.assertEqual([each.type for each in events], ["node", "cluster"])
-        self.assertEqual(events[1].data["changed"], ["locked", "timeline"])
-        self.assertEqual(self.see(leader=None, leader_timeline=None), [])
-        self.show(leader="beta", leader_confirmed=False)
-        self.watcher.stirred(Stir.DCS)
-        leader, cluster = self.told()
-        self.assertEqual(leader.data, {"old": "alpha", "new": "beta", "timeline": None})
-        self.assertEqual((cluster.data["changed"], cluster.data["leader"]), (["locked"], "beta"))
-        self.finish()
-
-    def test_new_leader(self) -> None:
-        """Beta sees nobody, and takes the key."""
-        self.watch(make_replica())
-        self.see(leader=None, leader_timeline=None)
-        self.show(leader="beta", leader_confirmed=False)
-        self.watcher.stirred(Stir.ACQUIRED)
-        self.assertEqual(self.leaders(), [("alpha", "beta")])
-        self.watcher.refresh()
-        self.assertEqual(self.told(), [])
-        self.finish()
-
-    def test_third_node(self) -> None:
-        """Gamma sees beta in the place of alpha."""
-        self.watch(make_replica(name="gamma"))
-        self.show(leader="beta", leader_confirmed=False)
-        self.watcher.stirred(Stir.DCS)
-        (event,) = self.told()
-        self.assertEqual(event.data, {"old": "alpha", "new": "beta", "timeline": None})
-        self.finish()
-
-    def test_newer_timeline(self) -> None:
-        """A timeline that nobody had before is the new leader's, before it says that it leads."""
-        self.see(leader="beta", leader_timeline=3, leader_confirmed=False)
-        (event,) = self.see(leader="beta", leader_timeline=4, leader_confirmed=False)
-        self.assertEqual((event.type, event.data["timeline"]), ("cluster", 4))
-
-    def test_restart(self) -> None:
-        """A leader that restarts its PostgreSQL publishes no timeline meanwhile; it has one."""
-        self.assertEqual(self.see(leader_timeline=None, leader_confirmed=False), [])
-        self.assertEqual(self.see(), [])
-
-
-class RaceTests(WatcherCase):
-    """Looks while nobody leads."""
-
-    def test_looks(self) -> None:
-        """A leader is found soon although neither the DCS nor a cycle tells of it."""
-        self.watch(make_replica(name="gamma"))
-        self.see(leader=None)
-        self.clock.advance(RACE_INTERVAL)
-        self.show(leader="beta")
-        self.clock.advance(RACE_INTERVAL)
-        self.assertEqual(self.leaders(), [("alpha", "beta")])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_not_for_ever(self) -> None:
-        """A cluster without a leader is not looked at all the time; each race counts anew."""
-        for _ in range(2):
-            before = self.engine.begun
-            self.see(leader=None)
-            self.clock.pump([RACE_INTERVAL] * round(RACE_TIME * 2 / RACE_INTERVAL))
-            self.assertLess(self.engine.begun - before, RACE_TIME / RACE_INTERVAL + 3)
-            self.assertEqual(self.clock.getDelayedCalls(), [])
-            self.see(leader="alpha")
-
-    def test_end(self) -> None:
-        """At the end of the API nothing is looked at any more."""
-        self.see(leader=None)
-        self.looks.stop()
-        self.see(leader="alpha")
-        self.see(leader=None)
-        before = self.engine.begun
-        self.clock.advance(1.0)
-        self.assertEqual(self.engine.begun, before)

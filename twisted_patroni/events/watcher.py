@@ -13,13 +13,15 @@ from twisted_patroni.events.compare import changes, lag_class
 from twisted_patroni.events.model import MemberState, NodeState, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
     from twisted_patroni.engine.interface import ClusterView, Engine, Look, MemberView, NodeView
     from twisted_patroni.events.stream import EventStream
     from twisted_patroni.looks import Looks
+
+    _Seen = tuple[tuple[MemberState, ...], Mapping[str, Any] | None, Sequence[Any]]
 
 #: Seconds for which what this node has done to the leader key counts for more than looks that do
 #: not show it yet: they may come from a cache that the write has not reached.
@@ -65,6 +67,7 @@ class Watcher:
     _number: int = field(default=0, init=False)
     _cluster: ClusterView | None = field(default=None, init=False)
     _pictured: ClusterView | None = field(default=None, init=False)
+    _seen: _Seen = field(default=((), None, ()), init=False)
     _claim: _Claim | None = field(default=None, init=False)
     _raced: bool = field(default=False, init=False)
     _last_timeline: int | None = field(default=None, init=False)
@@ -128,7 +131,10 @@ class Watcher:
     def _picture(self, node: NodeView, cluster: ClusterView) -> View:
         old = self.stream.view
         leader = self._leader(cluster)
-        members = self._members(cluster)
+        if old is None or cluster is not self._pictured:
+            self._pictured = cluster
+            self._seen = _seen(cluster, old)
+        members, config, history = self._seen
         return View(
             scope=node.scope,
             node=NodeState(
@@ -147,20 +153,9 @@ class Watcher:
             )
             if cluster.mode.synchronous
             else (),
-            config=cluster.config,
-            history=cluster.history,
+            config=config,
+            history=history,
         )
-
-    def _members(self, cluster: ClusterView) -> tuple[MemberState, ...]:
-        """Return the members by name, made once for each look."""
-        old = self.stream.view
-        if old is not None and cluster is self._pictured:
-            return old.members
-        self._pictured = cluster
-        former = {} if old is None else {each.name: each.lag_class for each in old.members}
-        maximum = cluster.mode.maximum_lag_on_failover
-        members = [_member(each, maximum, former.get(each.name)) for each in cluster.members]
-        return tuple(sorted(members, key=lambda member: member.name))
 
     def _leader(self, cluster: ClusterView) -> str | None:
         seen = None if cluster.unlocked else cluster.leader
@@ -185,14 +180,31 @@ class Watcher:
         return old.timeline if old is not None and old.leader == leader else None
 
 
-def _member(member: MemberView, maximum_lag: int, former: str | None) -> MemberState:
+def _seen(cluster: ClusterView, old: View | None) -> _Seen:
+    """Return members by name, configuration and history of a look.
+
+    What has not changed is the same object as before: the events keep their views.
+    """
+    former = {} if old is None else {each.name: each for each in old.members}
+    maximum = cluster.mode.maximum_lag_on_failover
+    members = [_member(each, maximum, former.get(each.name)) for each in cluster.members]
+    config, history = cluster.config, cluster.history
+    if old is not None:
+        config = old.config if old.config == config else config
+        history = old.history if old.history == history else history
+    return tuple(sorted(members, key=lambda member: member.name)), config, history
+
+
+def _member(member: MemberView, maximum_lag: int, former: MemberState | None) -> MemberState:
     leads = member.role in _LEADERS
-    return MemberState(
+    before = None if former is None else former.lag_class
+    state = MemberState(
         **{name: getattr(member, name) for name in MemberState.ATTRIBUTES if name != "lag_class"},
         name=member.name,
-        lag_class=None if leads else lag_class(member.lag, maximum_lag, former),
+        lag_class=None if leads else lag_class(member.lag, maximum_lag, before),
         lag=member.lag,
     )
+    return former if former is not None and former == state and former.lag == state.lag else state
 
 
 def _switchover(cluster: ClusterView) -> dict[str, Any] | None:
