@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.logger import formatEvent
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import Authority
 from tests.doubles import make_cluster
@@ -17,6 +19,7 @@ from tests.webhook_cases import FakePoster
 from twisted_patroni.events import NodeState, View
 from twisted_patroni.events.stream import KEPT
 from twisted_patroni.settings import Settings, SettingsError
+from twisted_patroni.tap import Options, makeService
 from twisted_patroni.webhooks.hooks import LAST_CHANCE
 
 URL = "http://hooks.example.com/in?token=hush"
@@ -238,6 +241,25 @@ class ReloadTests(HooksCase):
         self.assertIn("restapi.webhooks[1].cafile: cannot read", str(error))
         self.publish("alpha")
         self.assertEqual([poster.ids != [] for poster in self.posters], [True, True])
+
+
+class StartTests(SynchronousTestCase):
+    """The start of a daemon."""
+
+    def test_wrong_file(self) -> None:
+        """A file that cannot be used stops it, with one line that names the key."""
+        home = scratch_directory(self)
+        hook = {"url": "https://b", "cafile": str(home / "missing")}
+        section = {"listen": "127.0.0.1:8008", "webhooks": [hook]}
+        (home / "a.yml").write_text(yaml.safe_dump({"name": "a", "restapi": section}))
+        options = Options()
+        options.parseOptions([str(home / "a.yml")])
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertEqual(
+            str(error),
+            f"patroni: restapi.webhooks[0].cafile: cannot read {home}/missing: No such file or"
+            " directory",
+        )
 
 
 class EndTests(HooksCase):
