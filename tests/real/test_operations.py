@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from socket import create_connection
 from typing import TYPE_CHECKING, Any
 
 import treq
 
 from tests.real.asking import Reply, eventually
 from tests.real.harness import RealClusterTests, node_file, rewrite_node_file
+from twisted_patroni.demo.layout import HOST
 
 if TYPE_CHECKING:
     from twisted_patroni.demo import Node
@@ -110,6 +113,37 @@ class OperationTests(RealClusterTests):
             return await self.lines(replica) == before + 1
 
         await eventually("the history has one line more", one_more)
+
+    async def leave(self, node: Node, path: str, body: dict[str, Any], step: str) -> dict[str, Any]:
+        """Ask for an operation, leave when it has come to a step, and return how it ends."""
+        content = json.dumps(body).encode()
+        login = b64encode(":".join(self.api.login or ()).encode()).decode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: node\r\nAuthorization: Basic {login}\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        known = {each["id"] for each in await self.operations(node)}
+
+        async def reached() -> dict[str, Any] | None:
+            for each in await self.operations(node):
+                if each["id"] not in known and step in str(each["steps"]):
+                    return each
+            return None
+
+        with create_connection((HOST, node.place.rest_port), timeout=5.0) as connection:
+            connection.sendall(head.encode() + content)
+            found = await eventually(f"{path} has come to: {step}", reached)
+        return await self.ended(node, f"/operations/{found['id']}")
+
+    async def test_clients_leave(self) -> None:
+        """What was begun for a client that leaves is followed to its end."""
+        leader, (replica, other) = await self.roles()
+        document = await self.leave(replica, "/restart", {}, "restarting")
+        self.assertEqual(document["state"], "succeeded", document)
+        body = {"leader": leader.name, "candidate": other.name}
+        document = await self.leave(leader, "/switchover", body, "failover key written")
+        self.assertEqual(document["state"], "succeeded", document)
+        await self.until(other, "/primary", 200)
 
     async def test_scheduled(self) -> None:
         """A scheduled switchover can be cancelled on any node, and all of them know."""
