@@ -183,11 +183,12 @@ class Engine(Protocol):
         """Ask members over HTTP whether they could take over, each for at most two seconds."""
 
     def ask_member(self, name: str, path: str) -> Deferred[tuple[int, bytes]]:
-        """Ask a member's REST API with the node's own credentials, for two seconds at most.
+        """Ask a member's REST API with the node's own credentials.
 
         :param name: the member.
         :param path: what to GET, with its query.
-        :return: status and body; fails with :class:`EngineError` if there is no answer.
+        :return: status and body; fails with :class:`EngineError` if the member is silent for two
+            seconds, or says more than a megabyte.
         """
 
     def restart_matches(self, request: Mapping[str, Any]) -> Deferred[bool]:
