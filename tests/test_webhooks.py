@@ -132,6 +132,22 @@ class SendingTests(HooksCase):
         ((_, body),) = self.posters[0].sent
         self.assertEqual(json.loads(body)["data"], {"changed": {"ttl": {"old": 30, "new": 20}}})
 
+    def test_fault(self) -> None:
+        """A fault of ours is logged, and does not reach others who follow the events."""
+        told: list[int] = []
+        self.stream.follow(lambda: told.append(1))
+        identity = self.hooks.identity
+
+        def fault() -> tuple[str, str]:
+            raise ZeroDivisionError
+
+        self.hooks.identity = fault
+        self.publish("alpha")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.hooks.identity = identity
+        self.publish("alpha")
+        self.assertEqual((self.numbers(), told), ([2], [1, 1]))
+
     def test_overrun(self) -> None:
         """What has come and gone before anybody could look is counted, and the rest is sent."""
         self.begin({"url": URL, "queue": 5000})

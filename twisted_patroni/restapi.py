@@ -136,7 +136,12 @@ class RestApi:
         )
         self.drains.on_change.append(self.watcher.refresh)
         self.webhooks = Webhooks(
-            self.reactor, self.stream, self._identity, self.lanes.webhooks.call, random
+            self.reactor,
+            self.stream,
+            self._identity,
+            self.lanes.webhooks.call,
+            self.lanes.local.call,
+            random,
         )
         self._gatekeeper = Gatekeeper(
             AddressBook(self.reactor, self.lanes.names.call),

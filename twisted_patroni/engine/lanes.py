@@ -150,7 +150,7 @@ class Lanes:
             probe=Lane("probe", reactor, LaneSize(8, 64, retry_after=2)),
             names=Lane("names", reactor, LaneSize(2, 64)),
             passwords=Lane("passwords", reactor, LaneSize(2, 16)),
-            webhooks=Lane("webhooks", reactor, LaneSize(2, 32)),
+            webhooks=Lane("webhooks", reactor, LaneSize(8, 32)),
         )
 
     def each(self) -> tuple[Lane, ...]:

@@ -40,7 +40,8 @@ class Webhooks:
     :param reactor: the reactor.
     :param stream: the events of this node.
     :param identity: returns the cluster's name and the node's.
-    :param in_lane: runs a blocking function elsewhere.
+    :param in_lane: runs what blocks when a connection is made, as long as that may take.
+    :param in_local_lane: reads files that must be read before a reload goes on.
     :param random: returns a number from 0 to 1.
     :param make_poster: returns what makes the attempts.
     """
@@ -49,6 +50,7 @@ class Webhooks:
     stream: EventStream
     identity: Callable[[], tuple[str, str]]
     in_lane: Callable[..., Deferred[Any]]
+    in_local_lane: Callable[..., Deferred[Any]]
     random: Callable[[], float]
     make_poster: Callable[[Any, WebhookSettings, Callable[..., Deferred[Any]]], Poster] = Transport
     _senders: dict[str, Sender] = field(factory=dict, init=False)
@@ -68,7 +70,7 @@ class Webhooks:
         """
         if all(each.cafile is None and each.certfile is None for each in webhooks):
             return succeed(None)
-        return self.in_lane(check, webhooks)
+        return self.in_local_lane(check, webhooks)
 
     def apply(self, webhooks: Iterable[WebhookSettings]) -> None:
         """Send to these receivers from now on.
@@ -125,10 +127,14 @@ class Webhooks:
                 sender.lost(lost)
             backlog = self.stream.since(Position(self.stream.oldest - 1, self.stream.name))
         self._position = self.stream.position
-        if backlog.events:
+        if not backlog.events:
+            return
+        try:
             scope, node = self.identity()
             for event in backlog.events:
                 self._offer(event, scope, node)
+        except Exception:  # others follow the events as well
+            _log.failure("Events are not sent to webhooks")
 
     def _offer(self, event: Event, scope: str, node: str) -> None:
         wanting = [each for each in self._senders.values() if event.type in each.settings.events]
