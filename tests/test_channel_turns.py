@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
 from twisted.internet.address import IPv4Address
 from twisted.web.server import NOT_DONE_YET
 
@@ -175,6 +177,16 @@ class FairnessTests(ChannelTestCase):
         self.assertEqual(len(self.root.seen), 8)
 
 
+@frozen
+class Carrier:
+    """What a transport is wrapped around, or not.
+
+    :param socket: the socket, ``None`` for no socket.
+    """
+
+    socket: socket.socket | None
+
+
 class GuestTests(ChannelTestCase):
     """A connection that is given away is still counted, and ended with the others."""
 
@@ -199,9 +211,16 @@ class GuestTests(ChannelTestCase):
             self.channel.write(b"bye")
             self.channel.loseConnection()
 
-    def given(self, data: bytes = GET) -> tuple[Client, Guest]:
-        """Return a client whose connection is given away, and to whom."""
+    def given(
+        self, data: bytes = GET, carrier: socket.socket | None = None
+    ) -> tuple[Client, Guest]:
+        """Return a client whose connection is given away, and to whom.
+
+        :param data: what it sends.
+        :param carrier: the socket that the connection has, as far as anybody can tell.
+        """
         client = self.client()
+        client.pipe.transport = Carrier(carrier)  # type: ignore[attr-defined]
         guest = self.Guest(client.protocol)
 
         def render(request: object) -> int:
@@ -231,6 +250,13 @@ class GuestTests(ChannelTestCase):
         for request in (GET, b"GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"):
             _, guest = self.given(request + b"frame")
             self.assertEqual(guest.heard, [b"frame"])
+
+    def test_kernel(self) -> None:
+        """The kernel keeps little of what a client does not read, as well through TLS."""
+        with socket.socket() as carrier:
+            self.given(GET, carrier)
+            kept = carrier.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self.assertLessEqual(kept, 2 * SEND_BUFFER)  # Linux tells twice of what was set
 
     def test_shut(self) -> None:
         """At the end of the site the guest says goodbye and nobody waits for the grace."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.protocol import connectionDone
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from twisted_patroni.web.request import ApiRequest
 
+#: Bytes that the kernel keeps for a guest's client; left to itself it would keep megabytes of what
+#: is not read, and nobody would notice for long that it is not.
+SEND_BUFFER = 64 * 1024
 #: Seconds that a client has, when the node ends a stream, to take what was written last.
 FAREWELL = 0.25
 
@@ -78,6 +82,7 @@ class HostingChannel(IdentifiedChannel):
         self.wait(guest.retire)
         self.guest = guest
         self.enter(phase)
+        _keep_little(self.transport)
 
     def hear_early(self) -> None:
         """Let the guest hear what has arrived before he was there."""
@@ -110,3 +115,12 @@ class HostingChannel(IdentifiedChannel):
 
     def _answered(self) -> None:
         raise NotImplementedError
+
+
+def _keep_little(transport: Any) -> None:
+    """Bound what the kernel keeps, whatever the socket is wrapped in."""
+    while transport is not None:
+        found = getattr(transport, "socket", None)
+        if isinstance(found, socket.socket):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        transport = getattr(transport, "transport", None)
