@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,8 @@ async def stopped_after(
         yield
     finally:
         await stop()
-        reactor.removeSystemEventTrigger(trigger)
+        with suppress(ValueError):  # it is gone when the reactor is ending
+            reactor.removeSystemEventTrigger(trigger)
 
 
 @contextmanager
