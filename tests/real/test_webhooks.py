@@ -111,6 +111,35 @@ class WebhookTests(RealClusterTests):
             ]
             self.assertEqual(numbers, sorted(numbers), node.name)
 
+    async def test_crash(self) -> None:
+        """A leader that is killed tells nothing; the others tell once of what follows."""
+        events = ["leader", "cluster", "history"]
+        await self.configure({"url": self.receiver.url, "secret": SECRET, "events": events})
+        leader, others = await self.roles()
+        await leader.stop("KILL")
+
+        async def told() -> list[dict[str, Any]]:
+            return self.receiver.accepted("leader")
+
+        (event,) = await eventually("the receiver knows the new leader", told, 90.0)
+        new = event["data"]["new"]
+        self.assertEqual((event["node"], event["data"]["old"]), (new, leader.name))
+        self.assertIn(new, [node.name for node in others])
+        # Its history comes last of all that follows.
+        await eventually("it has a history", self._has_history, 60.0)
+        locks = [
+            each["data"]["locked"]
+            for each in self.receiver.accepted("cluster")
+            if "locked" in each["data"]["changed"]
+        ]
+        self.assertIn(locks, ([False, True], [True], [False], []))
+        self.assertEqual(len(self.receiver.accepted("leader")), 1)
+        self.assertEqual(len(self.receiver.accepted("history")), 1)
+        leader.start()
+
+    async def _has_history(self) -> list[dict[str, Any]]:
+        return self.receiver.accepted("history")
+
     async def test_away(self) -> None:
         """A receiver that is away for a while gets everything when it comes back, in order."""
         await self.configure({"url": self.receiver.url, "secret": SECRET, "events": "config"})
