@@ -100,6 +100,17 @@ class PictureTests(SynchronousTestCase):
         changed = changed.after(event("cluster", {"changed": ["switchover"], "switchover": None}))
         self.assertEqual(changed.switchover, {})
 
+    def test_timeline(self) -> None:
+        """A new timeline is told when the new leader has published it."""
+        changed = picture(leader="b", timeline=6).after(
+            event("cluster", {"changed": ["timeline"], "leader": "b", "timeline": 7})
+        )
+        self.assertEqual((changed.leader, changed.timeline), ("b", 7))
+        changed = changed.after(
+            event("cluster", {"changed": ["locked"], "locked": False, "leader": None})
+        )
+        self.assertEqual((changed.leader, changed.timeline, changed.locked), ("b", 7, False))
+
     def test_node(self) -> None:
         """The node that tells is drained, and is not any more."""
         changed = picture().after(event("node", {"changed": ["drain"], "drain": {"reason": "x"}}))

@@ -106,6 +106,8 @@ class SentenceTests(SynchronousTestCase):
                 "cluster: the failsafe mode is active",
                 "cluster: the DCS cannot be reached",
             ),
+            ("cluster", {"changed": ["timeline"], "timeline": 7}, "cluster: timeline 7"),
+            ("cluster", {"changed": ["timeline"], "timeline": None}),
             (
                 "cluster",
                 {"changed": ["sync"], "sync": ["b", "c"]},

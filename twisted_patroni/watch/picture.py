@@ -197,6 +197,9 @@ def _node(picture: Picture, data: Mapping[str, Any]) -> Picture:
 def _cluster(picture: Picture, data: Mapping[str, Any]) -> Picture:
     return evolve(
         picture,
+        # Without a leader the screen goes on to show the last one, as unlocked.
+        leader=text(data.get("leader")) or picture.leader,
+        timeline=number(data.get("timeline")) or picture.timeline,
         locked=data.get("locked", picture.locked) is not False,
         paused=data.get("paused", picture.paused) is True,
         failsafe=data.get("failsafe", picture.failsafe) is True,

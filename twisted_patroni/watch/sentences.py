@@ -165,6 +165,9 @@ def _cluster(data: Mapping[str, Any]) -> Iterator[str]:
         elif each == "sync":
             names = ", ".join(map(_short, listed(data.get(each))[:MOST]))
             yield f"cluster: synchronous standbys: {names or 'none'}"
+        elif each == "timeline":
+            if data.get(each) is not None:  # nobody leads, or he has yet to publish his own
+                yield f"cluster: timeline {_plain(data[each])}"
         elif each in _FLAGS:
             yield f"cluster: {_FLAGS[each][0 if data.get(each) else 1]}"
 
