@@ -14,7 +14,8 @@ from twisted_patroni.engine.interface import ConfigConflict, DcsUnavailable, Eng
 from twisted_patroni.operations.adoption import Adoption
 from twisted_patroni.operations.book import OperationBook
 from twisted_patroni.operations.cycles import Cycles
-from twisted_patroni.operations.leadership import Leadership, answer_time, status_unknown
+from twisted_patroni.operations.judges import status_unknown
+from twisted_patroni.operations.leadership import Leadership, answer_time
 from twisted_patroni.operations.restarts import Restarts
 from twisted_patroni.operations.rollout import Rollout, change_config
 from twisted_patroni.operations.validation import Outcome

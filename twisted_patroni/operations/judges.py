@@ -28,6 +28,24 @@ KEY_GRACE = 1.0
 _SKEW = timedelta(seconds=2)
 
 
+#: Seconds for which an operation whose client was told that its outcome is not known, or whose
+#: scheduled time has come, is followed further. Only the engine's own looks are minded then.
+FOLLOWED = 600.0
+
+
+def status_unknown(action: str, seconds: int) -> Outcome:
+    """Return what a client is told whose waiting ends before the operation.
+
+    :param action: what it has asked for.
+    :param seconds: for how long it has waited.
+    """
+    return Outcome(
+        503,
+        f"{action.title()} status unknown: no outcome was seen within {seconds}"
+        " seconds, and the operation may still be going on",
+    )
+
+
 def succession(request: FailoverRequest, leader: str) -> Outcome:
     """Return what a client is told of a new leader.
 
@@ -131,6 +149,8 @@ class ScheduleJudge:
             sentence = "Another request has taken the place of the scheduled switchover"
             return Ending("failed", Outcome(503, sentence)) if self._counts(now) else None
         self.key_seen = True
+        if now - self.request.scheduled_at >= timedelta(seconds=FOLLOWED):
+            return Ending("unknown", status_unknown(self.request.action, int(FOLLOWED)))
         if changed:
             self.leader = leader
         elif due and self.operation.cancellable and now >= self.request.scheduled_at:

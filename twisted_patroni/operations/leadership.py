@@ -11,7 +11,13 @@ from twisted.logger import Logger
 
 from twisted_patroni.engine.interface import Candidate, EngineError, FailoverView
 from twisted_patroni.operations.candidates import assessed, candidates, worth_asking
-from twisted_patroni.operations.judges import EndingJudge, ScheduleJudge, Story
+from twisted_patroni.operations.judges import (
+    FOLLOWED,
+    EndingJudge,
+    ScheduleJudge,
+    Story,
+    status_unknown,
+)
 from twisted_patroni.operations.validation import (
     FailoverRequest,
     Outcome,
@@ -34,10 +40,6 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-#: Seconds for which an operation whose client was told that its outcome is not known, or whose
-#: scheduled time has come, is followed further. Only the engine's own looks are minded then.
-FOLLOWED = 600.0
-
 
 def answer_time(loop_wait: int) -> int:
     """Return for how many seconds a client waits for the outcome: twice ten, or two cycles.
@@ -45,19 +47,6 @@ def answer_time(loop_wait: int) -> int:
     :param loop_wait: seconds between two HA cycles.
     """
     return 2 * max(10, loop_wait)
-
-
-def status_unknown(action: str, seconds: int) -> Outcome:
-    """Return what a client is told whose waiting ends before the operation.
-
-    :param action: what it has asked for.
-    :param seconds: for how long it has waited.
-    """
-    return Outcome(
-        503,
-        f"{action.title()} status unknown: no outcome was seen within {seconds}"
-        " seconds, and the operation may still be going on",
-    )
 
 
 @define(eq=False)
@@ -145,6 +134,7 @@ class Leadership:
             await self.follow_schedule(operation, judge)
             return None
         operation.run(step)
+        self._show(leader)
         ending = EndingJudge(request, leader, begun, self.clock.seconds(), self.clock)
         outcome = await self.follow(operation, ending)
         if certain or ending.key_seen or outcome is None or outcome.code < 400:
@@ -152,6 +142,17 @@ class Leadership:
         left = Outcome(503, "The client has left before the failover key was written")
         operation.end("cancelled", left)
         return None
+
+    def _show(self, leader: str | None) -> None:
+        """Have the leader look at the DCS, where it finds the failover key and wakes its HA loop.
+
+        Otherwise it would come to that with its next cycle; for one that runs upstream's API it
+        stays so.
+        """
+        if leader is not None and leader != self.engine.node().name:
+            self.engine.ask_member(leader, "/cluster").addErrback(
+                lambda failure: _log.debug("{name}: {error}", name=leader, error=failure.value)
+            )
 
     async def follow(self, operation: Operation, judge: EndingJudge) -> Outcome | None:
         """Wait until the DCS shows how a change of leader ended.
@@ -207,14 +208,8 @@ class Leadership:
                 story.tell(look.cluster)
             return judge(look)
 
-        assert judge.request.scheduled_at is not None
-        seconds = (judge.request.scheduled_at - self.now()).total_seconds() + FOLLOWED
-        try:
-            ending = await self.looks.wait(told, poll=False).addTimeout(seconds, self.clock)
-        except DeferredTimeout:
-            operation.end("unknown", status_unknown(judge.request.action, int(FOLLOWED)))
-        else:
-            operation.end(ending.state, ending.outcome)
+        ending = await self.looks.wait(told, poll=False)
+        operation.end(ending.state, ending.outcome)
 
     async def explain(self, refusal: Refusal) -> dict[str, Any]:
         """Tell what is the matter with each candidate of a request that was refused.
