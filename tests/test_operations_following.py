@@ -141,6 +141,14 @@ class AdoptionTests(OperationCase):
         reply = self.request("DELETE", f"/operations/{adopted['id']}")
         self.assertEqual((reply.code, reply.json()["state"]), (200, "cancelled"))
 
+    def test_without_zone(self) -> None:
+        """A time without a zone, which the API accepts from nobody, does no harm."""
+        key = FailoverView("alpha", "beta", SOON.replace(tzinfo=None))
+        self.look(make_cluster(failover=key))
+        self.assertEqual(self.newest()["state"], "accepted")
+        self.look(make_cluster())
+        self.assertEqual(self.newest()["state"], "cancelled")
+
     def test_own(self) -> None:
         """What this node was asked for is not adopted, before, at and after its end."""
         self.order("POST", "/switchover", SWITCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -76,7 +77,14 @@ class Adoption:
             _log.warn("a {action} found in the DCS finds no room in the book", action=action)
             return
         operation.failover = key
-        request = FailoverRequest(action, key.leader, key.candidate, key.scheduled_at)
+        leadership = self.leadership
+        if key.scheduled_at is None and look.cluster.leader == leadership.engine.node().name:
+            # No DCS wakes the HA loop for it, which would come to it with its next cycle only.
+            leadership.engine.wake()
+        at = key.scheduled_at
+        if at is not None and at.tzinfo is None:  # whoever wrote that, it must not stop us
+            at = at.replace(tzinfo=UTC)
+        request = FailoverRequest(action, key.leader, key.candidate, at)
         self.carry_out(operation, lambda it: self._follow(it, request, look))
 
     async def _follow(
