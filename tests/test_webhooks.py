@@ -258,6 +258,16 @@ class ReloadTests(HooksCase):
         self.publish("alpha")
         self.assertEqual([poster.ids != [] for poster in self.posters], [True, True])
 
+    def test_file_gone(self) -> None:
+        """A file that breaks later keeps no reload from anything else."""
+        home = scratch_directory(self)
+        entry = {"url": "https://b", "cafile": Authority().write(home)}
+        self.reload(entry)
+        (home / "ca.crt").unlink()
+        self.reload({"url": URL}, entry)
+        self.publish("alpha")
+        self.assertEqual(len(self.posters[-1].sent), 1)
+
 
 class StartTests(SynchronousTestCase):
     """The start of a daemon."""

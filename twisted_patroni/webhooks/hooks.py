@@ -62,15 +62,19 @@ class Webhooks:
     def __attrs_post_init__(self) -> None:
         self._position = self.stream.position
 
-    def check(self, webhooks: tuple[WebhookSettings, ...]) -> Deferred[None]:
-        """Make sure that the files of receivers can be used.
+    def check(self, webhooks: Iterable[WebhookSettings]) -> Deferred[None]:
+        """Make sure that the files of receivers can be used, of those that are new or changed.
+
+        The others must not keep a reload from what it is for, as a renewed certificate.
 
         :param webhooks: the receivers.
         :return: fails with :class:`~twisted_patroni.settings.SettingsError` if one cannot.
         """
-        if all(each.cafile is None and each.certfile is None for each in webhooks):
+        known = [sender.settings for sender in self._senders.values()]
+        new = [each for each in webhooks if each not in known]
+        if all(each.cafile is None and each.certfile is None for each in new):
             return succeed(None)
-        return self.in_local_lane(check, webhooks)
+        return self.in_local_lane(check, new)
 
     def apply(self, webhooks: Iterable[WebhookSettings]) -> None:
         """Send to these receivers from now on.
