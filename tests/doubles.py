@@ -205,6 +205,10 @@ class FakeEngine:
         digest: str | None = self.outcomes.get("applied_config")
         return digest
 
+    def wake(self) -> None:
+        """Have the next HA cycle begin now, if none runs."""
+        self.calls.append(("wake",))
+
     def reload_pending(self) -> bool:
         """Tell whether a reload was asked for and is still to be done."""
         return bool(self.outcomes.get("reload_pending", False))

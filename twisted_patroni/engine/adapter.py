@@ -152,6 +152,10 @@ class EngineAdapter(Parsing):
                 return config_digest(seen[1])
         return config_digest(applied) if applied else None
 
+    def wake(self) -> None:
+        """Have the next HA cycle begin now, if none runs."""
+        self._patroni.ha.wakeup()
+
     def reload_pending(self) -> bool:
         """Tell whether a reload was asked for and is still to be done."""
         return self._patroni.reload_pending

@@ -121,6 +121,9 @@ class Engine(Protocol):
     def applied_config(self) -> str | None:
         """Return the digest of the dynamic configuration that the node works by, if it has one."""
 
+    def wake(self) -> None:
+        """Have the next HA cycle begin now, if none runs."""
+
     def reload_pending(self) -> bool:
         """Tell whether a reload was asked for and is still to be done."""
 
