@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.doubles import NOW, FakeEngine, make_cluster, make_replica
-from tests.operationcase import KEY, SWITCH, WAITING, OperationCase
+from tests.operationcase import SWITCH, WAITING, OperationCase
 from twisted_patroni.engine.interface import EngineError, FailoverView
 
 
