@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import define, field
 from twisted.internet.address import IPv4Address
 from twisted.web.server import NOT_DONE_YET
 
@@ -177,14 +177,20 @@ class FairnessTests(ChannelTestCase):
         self.assertEqual(len(self.root.seen), 8)
 
 
-@frozen
+@define
 class Carrier:
     """What a transport is wrapped around, or not.
 
     :param socket: the socket, ``None`` for no socket.
+    :ivar closing: it was asked to close.
     """
 
     socket: socket.socket | None
+    closing: bool = field(default=False, init=False)
+
+    def loseConnection(self) -> None:
+        """Close when everything is sent."""
+        self.closing = True
 
 
 class GuestTests(ChannelTestCase):
@@ -212,14 +218,15 @@ class GuestTests(ChannelTestCase):
             self.channel.loseConnection()
 
     def given(
-        self, data: bytes = GET, carrier: socket.socket | None = None
+        self, data: bytes = GET, carrier: socket.socket | None = None, secure: bool = False
     ) -> tuple[Client, Guest]:
         """Return a client whose connection is given away, and to whom.
 
         :param data: what it sends.
         :param carrier: the socket that the connection has, as far as anybody can tell.
+        :param secure: the connection is TLS.
         """
-        client = self.client()
+        client = self.client(secure)
         client.pipe.transport = Carrier(carrier)  # type: ignore[attr-defined]
         guest = self.Guest(client.protocol)
 
@@ -266,13 +273,34 @@ class GuestTests(ChannelTestCase):
         self.assertEqual(client.received(), b"bye")
         self.successResultOf(ended)
 
+    def test_shut_secure(self) -> None:
+        """The end of TLS is said, but the client's consent is not waited for."""
+        client, _ = self.given(secure=True)
+        self.site.shut(2.0)
+        self.assertEqual(client.received(), b"bye")
+        self.assertTrue(client.pipe.transport.closing)  # type: ignore[attr-defined]
+
     def test_shut_unread(self) -> None:
         """A client that does not read its goodbye has a quarter of a second."""
-        client, _ = self.given()
-        client.stop_reading()
-        ended = self.site.shut(2.0)
-        self.pass_time(1)
-        self.successResultOf(ended)
+        for secure in (False, True):
+            client, _ = self.given(secure=secure)
+            client.stop_reading()
+            ended = self.site.shut(2.0)
+            self.pass_time(1)
+            self.successResultOf(ended)
+            self.assertTrue(client.closed)
+            self.site.closing = False
+
+    def test_half_closed_before(self) -> None:
+        """One that has said so before the connection was given away is not kept for long."""
+        self.root.hold = True
+        client = self.client()
+        client.send(GET)
+        client.say_no_more()
+        client.protocol.hand_over(self.Guest(client.protocol), Phase.STREAM)
+        self.assertEqual(client.received(), b"")
+        self.pass_time(5)
+        self.assertEqual(client.received(), b"bye")
         self.assertTrue(client.closed)
 
     def test_half_closed(self) -> None:

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from twisted_patroni.events import TYPES
 from twisted_patroni.operations import ENDS, KINDS
-from twisted_patroni.web.phases import Phase
+from twisted_patroni.web.phases import ENDLESS, Phase
 from twisted_patroni.web.subscribers import WAYS
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from twisted_patroni.web.site import ApiSite
     from twisted_patroni.web.subscribers import Subscribers
     from twisted_patroni.webhooks import Webhooks
-
-_ENDLESS = (Phase.STREAM, Phase.UPGRADED)
 
 
 @frozen
@@ -104,7 +102,7 @@ class Figures:
             "Connections that let a deadline pass.",
             lambda: site.timeouts,
             "phase",
-            known=[phase.value for phase in Phase if phase not in _ENDLESS],
+            known=[phase.value for phase in Phase if phase not in ENDLESS],
         )
         metrics.counter(
             "twisted_patroni_protocol_errors_total",

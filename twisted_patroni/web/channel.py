@@ -25,7 +25,7 @@ from zope.interface import implementer
 from twisted_patroni.tls import handshake_failure
 from twisted_patroni.web.answers import error_page
 from twisted_patroni.web.hosting import HostingChannel
-from twisted_patroni.web.phases import Phase
+from twisted_patroni.web.phases import ENDLESS, Phase
 from twisted_patroni.web.request import BodyRefused
 from twisted_patroni.web.wire import HTTP_1_0, HTTP_1_1, bad_line_status, encode_answer, is_field
 
@@ -62,14 +62,6 @@ class ApiChannel(HostingChannel):
 
     # Phases and deadlines.
 
-    def enter(self, phase: Phase) -> None:
-        """Begin a phase and its deadline.
-
-        :param phase: what is waited for from now on.
-        """
-        self.phase = phase
-        self.deadline = self.site.reactor.seconds() + self.site.allowance[phase]
-
     def overdue(self) -> None:
         """End the phase whose deadline has passed."""
         phase = self.phase
@@ -77,7 +69,9 @@ class ApiChannel(HostingChannel):
         if self._handshaking:
             self._handshaking = False
             self.site.handshake_failures["timeout"] += 1
-        if phase in (Phase.CLOSE, Phase.ANSWER) or (phase is Phase.LINGER and self.isSecure()):
+        if phase in ENDLESS:
+            self.part()
+        elif phase in (Phase.CLOSE, Phase.ANSWER) or (phase is Phase.LINGER and self.isSecure()):
             self.abort()
         elif phase in (Phase.HEAD, Phase.BODY) and not self._waitingForTransport:
             self._refuse(error_page(408, close=True))

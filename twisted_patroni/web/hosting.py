@@ -63,14 +63,17 @@ class HostingChannel(IdentifiedChannel):
         self.phase = phase
         self.deadline = self.site.reactor.seconds() + self.site.allowance[phase]
 
-    def wait(self, farewell: Callable[[], None]) -> None:
+    def wait(self, farewell: Callable[[], None], phase: Phase = Phase.STREAM) -> None:
         """Count the request no longer as one in flight: it waits for something to happen.
 
         :param farewell: has it answered at once, with what there is.
+        :param phase: what the connection is from now on.
         """
         self._answered()
         self.farewell = farewell
-        self.enter(Phase.STREAM)
+        until = self.deadline  # there is one if the client has closed its side already
+        self.enter(phase)
+        self.deadline = min(self.deadline, until)
 
     def hand_over(self, guest: Guest, phase: Phase) -> None:
         """Give the connection away; the request that asked for that is forgotten.
@@ -79,9 +82,8 @@ class HostingChannel(IdentifiedChannel):
         :param phase: what the connection is from now on.
         """
         self.requests.clear()
-        self.wait(guest.retire)
+        self.wait(guest.retire, phase)
         self.guest = guest
-        self.enter(phase)
         _keep_little(self.transport)
 
     def hear_early(self) -> None:

@@ -20,3 +20,7 @@ class Phase(Enum):
     CLOSE = "close"
 
     __hash__ = object.__hash__  # an Enum's own is several times slower, and asked for often
+
+
+#: They have no deadline, unless the client has closed its side.
+ENDLESS = (Phase.STREAM, Phase.UPGRADED)
