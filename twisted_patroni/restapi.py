@@ -321,12 +321,16 @@ class RestApi:
                 serial=material.certificate.serial,
                 end=material.certificate.not_after,
             )
+        rules_changed = settings.judging != self.settings.judging
+        authorities_changed = renewed and settings.asks_for_certificates
         self.settings, self.material = settings, material
         self.site.apply(settings.limits)
         token = settings.server_token
         self.site.server_token = library_version if token is None else token.encode("latin-1")
         self._gatekeeper.apply(settings)
         self.webhooks.apply(settings.webhooks)
+        if rules_changed or authorities_changed:
+            self.subscribers.dismiss()  # who was let in by other rules need not be now
         self._renewal.watch(settings, material)
         self._told.clear()
         self._warn()

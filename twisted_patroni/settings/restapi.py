@@ -138,6 +138,31 @@ class Settings:
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}{port}/patroni"
 
     @property
+    def judging(self) -> tuple[object, ...]:
+        """All by which requests are judged; equal where they are judged alike."""
+        return (
+            self.credentials,
+            self.users,
+            self.rules,
+            self.protect_reads,
+            self.networks,
+            self.allowed_hosts,
+            self.restricted,
+            self.include_members,
+            self.origins,
+            self.tls is None,
+            self.verify_client,
+            self.doors,
+        )
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether clients are asked for a certificate, by any of the listeners."""
+        return self.verify_client is not VerifyClient.NONE or any(
+            door.tls and door.verify_client is not VerifyClient.NONE for door in self.doors
+        )
+
+    @property
     def open_to_network(self) -> bool:
         """Whether anybody who reaches the main port may use the unsafe endpoints."""
         loopback = self.listen.host == "localhost"
@@ -285,9 +310,7 @@ def _server_token(restapi: Section, version: str) -> str | None:
 
 def _check_together(settings: Settings, restapi: Section) -> None:
     """Refuse, or warn of, what is right by itself but makes no sense together."""
-    certificates = settings.verify_client is not VerifyClient.NONE or any(
-        door.tls and door.verify_client is not VerifyClient.NONE for door in settings.doors
-    )
+    certificates = settings.asks_for_certificates
     if settings.protect_reads and not (
         settings.credentials or settings.users or settings.rules is not None or certificates
     ):

@@ -73,6 +73,10 @@ class LongPoll:
     def look_after(self, now: float) -> None:
         """Do nothing: there is a time for the answer."""
 
+    def dismiss(self) -> None:
+        """Answer now, with what there is."""
+        self._finish()
+
     def _told(self) -> None:
         self._look()
         if self.ready:

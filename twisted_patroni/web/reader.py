@@ -44,6 +44,7 @@ class Goodbye:
 
 
 SHUTDOWN = Goodbye(1001, "the node shuts down")
+RELOADED = Goodbye(1012, "the rules of access have changed: come back")
 HALF_CLOSED = Goodbye(1000, "the client sends no more")
 SLOW = Goodbye(1008, f"too slow: nothing was read for {PATIENCE:.0f} seconds", "slow")
 OVERRUN = Goodbye(1008, "too slow: events were lost that had not been read", "overrun")
@@ -152,6 +153,10 @@ class Reader:
                 self.subscribers.dropped[goodbye.counted] += 1
             self._leave()
             self.say(goodbye)
+
+    def dismiss(self) -> None:
+        """Let the client go, who is to come back and be judged anew."""
+        self.end(RELOADED)
 
     def retire(self) -> None:
         """Let the client go: he has closed his side, or the node shuts down."""

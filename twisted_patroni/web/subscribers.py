@@ -57,6 +57,9 @@ class Subscriber(Protocol):
     def look_after(self, now: float) -> None:
         """Do what is due at this time; called every few seconds."""
 
+    def dismiss(self) -> None:
+        """Let the client go, who is to come back and be judged anew."""
+
 
 @define(eq=False)
 class Subscribers:
@@ -113,6 +116,17 @@ class Subscribers:
             self._timer.cancel()
             self._timer = None
             self._due.clear()
+
+    def dismiss(self) -> None:
+        """Let all go who are there now: they come back, if the rules that count now let them."""
+        self._dismiss(list(self._present))
+
+    def _dismiss(self, some: list[Subscriber]) -> None:
+        for subscriber in some[:_SLICE]:
+            if subscriber in self._present:
+                subscriber.dismiss()
+        if len(some) > _SLICE:
+            self.clock.callLater(0, self._dismiss, some[_SLICE:])
 
     def _tick(self) -> None:
         """Look after all, a few in each turn of the reactor, so that nobody else waits for it."""
