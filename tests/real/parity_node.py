@@ -26,6 +26,7 @@ from tests.real.parity_standby import Standby
 from twisted_patroni.engine.host import load
 from twisted_patroni.events import Watcher
 from twisted_patroni.looks import Looks
+from twisted_patroni.operations.adoption import Adoption
 from twisted_patroni.service import PatroniService, leave_process
 
 if TYPE_CHECKING:
@@ -228,6 +229,8 @@ def main(configfile: str, upstream_port: str, standby_port: str) -> None:
     # What is shown must not depend on when the events' own looks come between two requests.
     Looks.look_now = lambda self: None  # type: ignore[method-assign]
     Watcher._race = lambda self, view: None  # type: ignore[method-assign]
+    # Nor must the node act on a failover key that is only shown, whoever makes it look.
+    Adoption.looked = lambda self, look: None  # type: ignore[method-assign]
     service = PatroniService(reactor, loaded, lambda code: leave_process(code, ""))
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     service.startService()
