@@ -1,4 +1,4 @@
-"""Each event exactly once: subscribers that are cut at random while the leader changes."""
+"""Each event exactly once: subscribers are cut at random while PostgreSQL and leaders change."""
 
 from __future__ import annotations
 
@@ -72,16 +72,42 @@ class ExactlyOnceTests(RealClusterTests):
                 await self.until(each, "/replica?replication_state=streaming", 200)
         return candidate.name
 
+    async def restart_postgresql(self) -> None:
+        """Restart PostgreSQL on a replica."""
+        _, replicas = await self.roles()
+        node = self.random.choice(replicas)
+        reply = await self.ask("POST", node, "/restart")
+        self.assertEqual((reply.code, reply.text), (200, "restarted successfully"))
+        await self.until(node, "/replica?replication_state=streaming", 200)
+        self.restarted = node
+
+    def cut_all(self) -> None:
+        """Cut everybody at the same moment; they come back together, too."""
+        for each in self.subscribers:
+            each.cut()
+
     async def test_switchovers(self) -> None:
         """Nobody misses an event or sees one twice, however often he is cut."""
         cutting = LoopingCall(lambda: self.random.choice(self.subscribers).cut())
         cutting.start(CUTS, now=False).addErrback(self.fail)
+        leaders = []
         try:
-            leaders = [await self.switch_over() for _ in range(SWITCHOVERS)]
+            for number in range(SWITCHOVERS):
+                leaders.append(await self.switch_over())
+                if number == SWITCHOVERS // 3:
+                    await self.restart_postgresql()
+                elif number == 2 * SWITCHOVERS // 3:
+                    self.cut_all()
         finally:
             cutting.stop()
         for node in self.cluster.nodes:
             await self.assertAgree(self.on(node), leaders)
+        states = [
+            event["data"]["state"]
+            for event in self.on(self.restarted)[0].events
+            if event["type"] == "node" and "state" in event["data"]["changed"]
+        ]
+        self.assertIn("restarting", states)
 
     async def assertAgree(self, subscribers: list[Subscriber], leaders: list[str]) -> None:
         """Assert that subscribers of one node have seen the same, and all of it."""
