@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import select
 import termios
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,17 @@ class TerminalTests(SynchronousTestCase):
         modes = termios.tcgetattr(self.descriptor)
         return bool(modes[3] & termios.ECHO)
 
+    def shown(self, until: str, times: int) -> str:
+        """Return what was written, which the kernel hands over in pieces of its own.
+
+        :param until: what must have come.
+        :param times: how often.
+        """
+        text = ""
+        while text.count(until) < times and select.select([self.other], [], [], 10)[0]:
+            text += os.read(self.other, 10_000).decode()
+        return text
+
     def test_keys(self) -> None:
         """Keys are not shown while it is taken, and as before afterwards."""
         terminal = Terminal(Output(self.writer), self.descriptor)
@@ -141,7 +153,7 @@ class TerminalTests(SynchronousTestCase):
             self.assertFalse(self.echoes())
             terminal.leave()
             self.assertEqual(termios.tcgetattr(self.descriptor), before)
-        text = os.read(self.other, 10_000).decode()
+        text = self.shown(until="\x1b[?1049l", times=2)
         self.assertEqual(text.count("\x1b[?1049h"), 2)
         self.assertEqual(text.count("\x1b[?1049l"), 2)
 
