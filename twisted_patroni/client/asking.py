@@ -97,7 +97,7 @@ class Asker:
         :param response: the answer.
         :raise NoAnswer: if it is too long, or does not end.
         """
-        body = _Body()
+        body = Body()
         response.deliverBody(body)
         return await self._within(PATIENCE, body.complete)
 
@@ -114,31 +114,43 @@ class Asker:
         return parse_object(body)
 
     async def _within(self, seconds: float, asked: Deferred[_T]) -> _T:
-        # A cancelled request may fail with anything, which would hide from the caller that it was
-        # cancelled itself. So the caller waits for a Deferred of its own.
-        answer: Deferred[_T] = Deferred()
-
-        def arrived(value: _T) -> None:
-            if not answer.called:
-                answer.callback(value)
-
-        def failed(failure: Failure) -> None:
-            if not answer.called:
-                answer.errback(failure)
-
-        asked.addCallbacks(arrived, failed)
         try:
-            return await answer.addTimeout(seconds, self.clock)
-        except CancelledError:
-            raise
+            return await bounded(asked, seconds, self.clock)
         except DeferredTimeout:
             raise NoAnswer("does not answer") from None
-        except NoAnswer:
+        except (CancelledError, NoAnswer):
             raise
         except Exception as error:
             raise NoAnswer(reason_of(error)) from error
-        finally:
-            asked.cancel()
+
+
+async def bounded(asked: Deferred[_T], seconds: float, clock: IReactorTime) -> _T:
+    """Wait for a request, but not for ever, and tell apart what has ended the wait.
+
+    A cancelled request may fail with anything, which would hide from who waits that it was
+    cancelled, or too late. So the wait has a Deferred of its own.
+
+    :param asked: the request, which is cancelled if that does not end it.
+    :param seconds: how long at most.
+    :param clock: that time.
+    :raise CancelledError: if the wait was cancelled.
+    :raise TimeoutError: of :mod:`twisted.internet.defer`, if it took too long.
+    """
+    answer: Deferred[_T] = Deferred()
+
+    def arrived(value: _T) -> None:
+        if not answer.called:
+            answer.callback(value)
+
+    def failed(failure: Failure) -> None:
+        if not answer.called:
+            answer.errback(failure)
+
+    asked.addCallbacks(arrived, failed)
+    try:
+        return await answer.addTimeout(seconds, clock)
+    finally:
+        asked.cancel()
 
 
 def base_url(url: str) -> str:
@@ -234,8 +246,11 @@ def reason_of(error: BaseException | None) -> str:
     return f"cannot be asked: {type(error).__name__}"
 
 
-class _Body(Protocol):
-    """Collects a body; one without a length, as upstream sends them, ends with its connection."""
+class Body(Protocol):
+    """Collects a body; one without a length, as upstream sends them, ends with its connection.
+
+    :ivar complete: the body; cancelling it closes the connection.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -247,6 +262,7 @@ class _Body(Protocol):
             self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
+        """Keep a piece, if it is not too much by now."""
         self._size += len(data)
         if self._size <= MAX_BODY:
             self._parts.append(data)
@@ -255,6 +271,7 @@ class _Body(Protocol):
             self._abandon()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Know that there are no more, and whether that is all."""
         if self.complete.called:
             return
         if reason.check(ResponseDone, PotentialDataLoss):

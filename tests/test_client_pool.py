@@ -1,0 +1,319 @@
+"""Tests of twisted_patroni.client.pool on real sockets, with nodes that fail in each way."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.scratch import free_port
+from twisted_patroni.client.asking import Login
+from twisted_patroni.client.errors import (
+    BrokenAnswer,
+    OutcomeUnknown,
+    TimedOut,
+    TlsFailure,
+    Unreachable,
+)
+from twisted_patroni.client.pool import Pool, PoolClosed
+from twisted_patroni.client.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
+    from twisted_patroni.client.errors import ClientError
+
+HOST = "127.0.0.1"
+GOOD = (
+    b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"a": "b"}\r\n'
+)
+
+
+class Connection(Protocol):
+    """A connection to the node of a test."""
+
+    def __init__(self, node: Server) -> None:
+        self.node = node
+        self.received = b""
+
+    def connectionMade(self) -> None:
+        """Count it."""
+        self.node.connections.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer each request that is there."""
+        self.received += data
+        while b"\r\n\r\n" in self.received:
+            head, _, self.received = self.received.partition(b"\r\n\r\n")
+            self.node.heads.append(head.decode())
+            self.node.answer(self)
+
+    def send(self, data: bytes, *, close: bool = False) -> None:
+        """Write."""
+        assert self.transport is not None
+        self.transport.write(data)
+        if close:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget it."""
+        self.node.connections.remove(self)
+        if not self.node.connections and self.node.empty is not None:
+            empty, self.node.empty = self.node.empty, None
+            empty.callback(None)
+
+
+class Server(Factory):
+    """A node that answers as the test wants.
+
+    :ivar answer: called with a connection for each request.
+    """
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.heads: list[str] = []
+        self.empty: Deferred[None] | None = None
+        self.protocol_of: Callable[[], Protocol] = lambda: Connection(self)
+        self.answer: Callable[[Connection], object] = lambda connection: connection.send(GOOD)
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        """Take a connection."""
+        return self.protocol_of()
+
+    def left(self) -> Deferred[None]:
+        """Return what fires when no connection is left."""
+        self.empty = Deferred()
+        if not self.connections:
+            self.empty.callback(None)
+        return self.empty
+
+
+class PoolTests(TestCase):
+    """A pool, and the node that it asks."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        """Start the node."""
+        self.node = Server()
+        port = reactor.listenTCP(0, self.node, interface=HOST)  # type: ignore[arg-type]
+        address = port.getHost()
+        assert isinstance(address, IPv4Address)
+        self.url = f"http://{HOST}:{address.port}"
+
+        async def stop() -> None:
+            await maybeDeferred(port.stopListening)
+            for each in list(self.node.connections):
+                assert each.transport is not None
+                each.transport.abortConnection()  # type: ignore[attr-defined]
+            await self.node.left()
+
+        self.addCleanup(lambda: Deferred.fromCoroutine(stop()))
+
+    def pool(self, url: str | None = None, **settings: Any) -> Pool:
+        """Return a pool that is closed at the end."""
+        settings = {"timeout": 5.0, "connections": 2, **settings}
+        pool = Pool(reactor, url or self.url, ClientSettings(**settings))
+        self.addCleanup(pool.close)
+        return pool
+
+    async def fails(
+        self, asking: Deferred[Any], error: type[ClientError], *words: str
+    ) -> ClientError:
+        """Assert that a request fails so, and return the error."""
+        found: ClientError = await self.assertFailure(asking, error)
+        for word in words:
+            self.assertIn(word, str(found))
+        self.assertNotIn("\n", str(found))
+        return found
+
+    async def test_answer(self) -> None:
+        """An answer has status, headers, body and the time that it took."""
+        response = await self.pool().request("GET", "/patroni")
+        self.assertEqual((response.status, response.reason, response.ok), (200, "OK", True))
+        self.assertEqual(response.json(), {"a": "b"})
+        self.assertEqual(response.header("content-type"), "application/json")
+        self.assertGreater(response.time, 0.0)
+        self.assertTrue(self.node.heads[0].startswith("GET /patroni HTTP/1.1"))
+
+    async def test_who_asks(self) -> None:
+        """Login and body are sent along, and what changes something has its own connection."""
+        pool = self.pool(login=Login("demo", "secret"))
+        await pool.request("GET", "/config")
+        await pool.request("PATCH", "/config", body=b"", headers={"Prefer": "respond-async"})
+        head = self.node.heads[1].lower()
+        self.assertIn("authorization: basic zgvtbzpzzwnyzxq=", head)
+        self.assertIn("prefer: respond-async", head)
+        self.assertIn("connection: close", head)
+        self.assertNotIn("connection: close", self.node.heads[0].lower())
+
+    async def test_kept(self) -> None:
+        """Requests one after the other share a connection."""
+        pool = self.pool()
+        for _ in range(5):
+            await pool.request("GET", "/primary")
+        self.assertEqual(len(self.node.connections), 1)
+        self.assertEqual((pool.idle, pool.in_use, pool.waiting), (1, 0, 0))
+
+    async def test_bound(self) -> None:
+        """However many ask, there are no more connections than may be; the others wait in turn."""
+        held: list[Connection] = []
+        self.node.answer = held.append
+        pool = self.pool()
+        asking = [pool.request("GET", f"/{number}") for number in range(5)]
+        while len(held) < 2:
+            await deferLater(reactor, 0.01)
+        self.assertEqual((pool.in_use, pool.waiting), (2, 3))
+        self.assertEqual(len(self.node.connections), 2)
+        self.node.answer = lambda connection: connection.send(GOOD)
+        for each in held:
+            each.send(GOOD)
+        await gatherResults(asking)
+        self.assertEqual((pool.idle, pool.in_use, pool.waiting), (2, 0, 0))
+        self.assertEqual(len(self.node.connections), 2)
+
+    async def test_no_place(self) -> None:
+        """Who gets no connection in time has asked nothing."""
+        self.node.answer = lambda connection: None
+        pool = self.pool(connections=1)
+        first = pool.request("GET", "/slow")
+        await self.fails(
+            pool.request("GET", "/primary", timeout=0.1), Unreachable, "no free connection"
+        )
+        first.cancel()
+        await self.assertFailure(first, CancelledError)
+
+    async def test_broken_replaced(self) -> None:
+        """A connection that the node has closed meanwhile is replaced, and nobody notices."""
+        pool = self.pool()
+        await pool.request("GET", "/primary")
+        for each in list(self.node.connections):
+            assert each.transport is not None
+            each.transport.loseConnection()
+        for _ in range(3):
+            self.assertEqual((await pool.request("GET", "/primary")).status, 200)
+
+    async def test_idle(self) -> None:
+        """A connection that nobody uses is closed."""
+        pool = self.pool(idle=0.05)
+        await pool.request("GET", "/primary")
+        await self.node.left()
+        self.assertEqual(pool.idle, 0)
+
+    async def test_cancel(self) -> None:
+        """Cancelling closes the request's connection, and frees its place."""
+        self.node.answer = lambda connection: None
+        pool = self.pool(connections=1)
+        asking = pool.request("GET", "/slow")
+        while not self.node.heads:
+            await deferLater(reactor, 0.01)
+        asking.cancel()
+        await self.assertFailure(asking, CancelledError)
+        await self.node.left()
+        self.assertEqual((pool.in_use, pool.idle), (0, 0))
+
+    async def test_close(self) -> None:
+        """A closed pool gives up what is on its way, and asks nobody."""
+        self.node.answer = lambda connection: None
+        pool = self.pool()
+        asking = pool.request("GET", "/slow")
+        while not self.node.heads:
+            await deferLater(reactor, 0.01)
+        await pool.close()
+        await self.fails(asking, PoolClosed, "is closed")
+        await self.fails(pool.request("GET", "/primary"), PoolClosed)
+        await self.node.left()
+
+    async def test_refused(self) -> None:
+        """Where nobody listens nothing was asked."""
+        url = f"http://{HOST}:{free_port()}"
+        await self.fails(self.pool(url).request("POST", "/restart"), Unreachable, "refuses")
+
+    async def test_unknown_host(self) -> None:
+        """A name that does not exist is told."""
+        asking = self.pool("http://no-such-host.invalid:8008").request("GET", "/")
+        await self.fails(asking, Unreachable, "has a name that cannot be resolved")
+
+    async def test_black_hole(self) -> None:
+        """Where no connection comes about, that is told in time."""
+        full = socket.socket()
+        self.addCleanup(full.close)
+        full.bind((HOST, 0))
+        full.listen(0)
+        clients = [socket.socket() for _ in range(3)]
+        for each in clients:
+            self.addCleanup(each.close)
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        url = f"http://{HOST}:{full.getsockname()[1]}"
+        asking = self.pool(url, connect_timeout=0.2).request("POST", "/restart")
+        await self.fails(asking, Unreachable, "does not answer")
+
+    async def test_too_late(self) -> None:
+        """A request that was sent and is not answered in time may have had its effect."""
+        self.node.answer = lambda connection: None
+        asking = self.pool(timeout=0.1).request("POST", "/restart")
+        await self.fails(asking, TimedOut, "within 0.1 seconds", "may have been done")
+        await self.node.left()
+
+    async def test_no_answer(self) -> None:
+        """So may one whose connection ends without an answer."""
+        self.node.answer = lambda connection: connection.send(b"", close=True)
+        asking = self.pool().request("POST", "/restart")
+        await self.fails(asking, OutcomeUnknown, "closed the connection")
+
+    async def test_half_an_answer(self) -> None:
+        """An answer that ends too early is none."""
+        self.node.answer = lambda connection: connection.send(GOOD[:-4], close=True)
+        asking = self.pool().request("GET", "/patroni")
+        await self.fails(asking, BrokenAnswer, "before the answer was complete")
+
+    async def test_no_http(self) -> None:
+        """What is no HTTP is no answer."""
+        self.node.answer = lambda connection: connection.send(b"hello\r\n\r\n", close=True)
+        await self.assertFailure(self.pool().request("GET", "/"), OutcomeUnknown, BrokenAnswer)
+
+    async def test_redirect(self) -> None:
+        """Nobody is followed elsewhere."""
+        elsewhere = b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 0\r\n\r\n"
+        self.node.answer = lambda connection: connection.send(elsewhere)
+        error = await self.fails(
+            self.pool().request("GET", "/"), BrokenAnswer, "sends elsewhere, to http://x/"
+        )
+        assert isinstance(error, BrokenAnswer)
+        assert error.response is not None
+        self.assertEqual(error.response.status, 302)
+
+    async def test_no_json(self) -> None:
+        """A page of a proxy is told from what a node answers."""
+        page = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>"
+        self.node.answer = lambda connection: connection.send(page)
+        response = await self.pool().request("GET", "/patroni")
+        error = self.assertRaises(BrokenAnswer, response.json)
+        self.assertIn("what is not JSON", str(error))
+
+    async def test_no_tls(self) -> None:
+        """A node without TLS, asked with it, was asked nothing."""
+        self.node.answer = lambda connection: None
+        url = self.url.replace("http:", "https:")
+        asking = self.pool(url).request("POST", "/restart", timeout=2.0)
+        self.node.protocol_of = _Greeter
+        await self.fails(asking, TlsFailure, "fails at TLS")
+
+
+class _Greeter(Protocol):
+    """Says something that is no TLS."""
+
+    def connectionMade(self) -> None:
+        """Say it."""
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        self.transport.loseConnection()

@@ -1,0 +1,286 @@
+"""Persistent connections to one node, shared by all who ask it, and never more than a few."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from twisted_patroni.client.asking import Body, NoAnswer, base_url, bounded, reason_of
+from twisted_patroni.client.errors import (
+    BrokenAnswer,
+    ClientError,
+    OutcomeUnknown,
+    TimedOut,
+    TlsFailure,
+    Unreachable,
+)
+from twisted_patroni.client.response import Response
+from twisted_patroni.client.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.internet.interfaces import IConsumer
+    from twisted.python.failure import Failure
+    from twisted.web.iweb import IAgent, IResponse
+
+#: Methods after which all is as it was before (RFC 9110 section 9.2.1).
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_USER_AGENT = "twisted-patroni"
+_REDIRECTS = range(300, 400)
+# Where TLS ends without a word, the request may have been taken; elsewhere it was not.
+_ENDS = ("unexpected eof", "Unexpected EOF")
+
+
+class PoolClosed(ClientError):
+    """The pool was closed, and asks nobody any more."""
+
+
+@define(eq=False)
+class Pool:
+    """Persistent connections to one node.
+
+    :param reactor: the reactor.
+    :param url: the node's.
+    :param settings: how to connect, who asks, and the bounds.
+    :param agent: makes the requests; by default one that connects as the settings say.
+    :ivar in_use: how many requests are on their way.
+    """
+
+    reactor: Any
+    url: str = field(converter=base_url)
+    settings: ClientSettings = field(factory=ClientSettings)
+    agent: IAgent | None = None
+    in_use: int = field(default=0, init=False)
+    _kept: HTTPConnectionPool = field(init=False)
+    _fresh: IAgent = field(init=False)
+    _places: DeferredSemaphore = field(init=False)
+    _asking: set[Deferred[Any]] = field(factory=set, init=False)
+    _closed: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        settings = self.settings
+        self._kept = HTTPConnectionPool(self.reactor)
+        self._kept.maxPersistentPerHost = settings.connections
+        self._kept.cachedConnectionTimeout = settings.idle  # type: ignore[assignment]
+        self._places = DeferredSemaphore(settings.connections)
+        if self.agent is None:
+            once = HTTPConnectionPool(self.reactor, persistent=False)
+            policy, patience = settings.policy, settings.connect_timeout
+            self.agent = Agent(self.reactor, policy, patience, pool=self._kept)
+            # A kept connection may be at its end just when it is used, and what changes
+            # something must not be sent again by itself.
+            self._fresh = Agent(self.reactor, policy, patience, pool=once)
+        else:
+            self._fresh = self.agent
+
+    @property
+    def idle(self) -> int:
+        """How many connections are open and not in use."""
+        return sum(map(len, self._kept._connections.values()))
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a connection."""
+        return len(self._places.waiting)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[Response]:
+        """Send a request and return the answer, whatever its status.
+
+        :param method: the method.
+        :param path: the path and what follows it.
+        :param body: what to send.
+        :param headers: what to send along.
+        :param timeout: seconds until the answer must be complete, the wait for a connection
+            included; by default those of the settings.
+        :return: cancelling it closes the request's connection. Fails with :class:`Unreachable`,
+            :class:`OutcomeUnknown`, :class:`BrokenAnswer` or :class:`PoolClosed`.
+        """
+        return Deferred.fromCoroutine(self._request(method, path, body, headers or {}, timeout))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float | None,
+    ) -> Response:
+        if self._closed:
+            raise PoolClosed(f"{self.url}: the pool is closed")
+        seconds = self.settings.timeout if timeout is None else timeout
+        attempt = _Attempt(self, method, f"{self.url}{path}", seconds)
+        asking = Deferred.fromCoroutine(attempt.run(body, headers))
+        self._asking.add(asking)
+        try:
+            return await asking
+        except CancelledError:
+            if self._closed:
+                raise PoolClosed(f"{self.url}: the pool is closed") from None
+            raise
+        finally:
+            self._asking.discard(asking)
+
+    def close(self) -> Deferred[None]:
+        """Give up what is on its way, and close all connections.
+
+        :return: fires when they are closed.
+        """
+        self._closed = True
+        for each in list(self._asking):
+            each.cancel()
+        closing: Deferred[None] = self._kept.closeCachedConnections()
+        return closing.addCallback(lambda _: None)
+
+
+@define(eq=False)
+class _Attempt:
+    """One request, from the wait for a connection to the last byte of the answer.
+
+    :param pool: whose it is.
+    :param method: the method.
+    :param url: what is asked.
+    :param seconds: how long it may take.
+    """
+
+    pool: Pool
+    method: str
+    url: str
+    seconds: float
+    _sent: bool = field(default=False, init=False)
+    _head: IResponse | None = field(default=None, init=False)
+
+    async def run(self, body: bytes | None, headers: Mapping[str, str]) -> Response:
+        """Make it."""
+        pool, clock = self.pool, self.pool.reactor
+        began = clock.seconds()
+        try:
+            await pool._places.acquire().addTimeout(self.seconds, clock)
+        except DeferredTimeout:
+            reason = f"had no free connection within {self.seconds:g} seconds"
+            raise Unreachable(self.url, reason) from None
+        pool.in_use += 1
+        try:
+            left = self.seconds - (clock.seconds() - began)
+            return await self._exchange(body, headers, began, max(0.001, left))
+        finally:
+            pool.in_use -= 1
+            pool._places.release()
+
+    async def _exchange(
+        self, body: bytes | None, headers: Mapping[str, str], began: float, left: float
+    ) -> Response:
+        clock = self.pool.reactor
+        exchange = Deferred.fromCoroutine(self._talk(body, headers))
+        try:
+            head, content = await bounded(exchange, left, clock)
+        except DeferredTimeout:
+            raise TimedOut(self.url, f"has not answered within {self.seconds:g} seconds") from None
+        except (CancelledError, ClientError):
+            raise
+        except Exception as error:
+            raise self._told(error) from error
+        response = Response(
+            self.url,
+            head.code,
+            head.phrase.decode("latin-1"),
+            head.headers,
+            content,
+            clock.seconds() - began,
+        )
+        if head.code in _REDIRECTS:
+            place = response.header("Location")
+            raise BrokenAnswer(self.url, f"sends elsewhere, to {place}", response)
+        return response
+
+    async def _talk(
+        self, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[IResponse, bytes]:
+        pool = self.pool
+        sent = Headers({"User-Agent": [_USER_AGENT]})
+        if pool.settings.login is not None:
+            sent.addRawHeader("Authorization", pool.settings.login.header)
+        if body is not None:
+            sent.addRawHeader("Content-Type", "application/json")
+        for name, value in headers.items():
+            sent.setRawHeaders(name, [value])
+        agent = pool.agent if self.method in SAFE else pool._fresh
+        assert agent is not None
+        producer = None if body is None else _Bytes(body)
+        head = self._head = await agent.request(
+            self.method.encode("ascii"), self.url.encode("ascii"), sent, producer
+        )
+        collected = Body()
+        head.deliverBody(collected)
+        return head, await collected.complete
+
+    def _told(self, error: Exception) -> ClientError:
+        """Return what an error means for who has asked."""
+        if self._head is not None:
+            return BrokenAnswer(self.url, f"{_reason(error)} before the answer was complete")
+        inner = _inner(error)
+        if isinstance(inner, VerificationError):
+            return TlsFailure(self.url, _reason(error))
+        if isinstance(inner, SSL.Error) and not any(each in str(inner) for each in _ENDS):
+            return TlsFailure(self.url, _reason(error))
+        if isinstance(inner, ConnectError | DNSLookupError | ConnectingCancelledError):
+            return Unreachable(self.url, _reason(error))
+        return OutcomeUnknown(self.url, _reason(error))
+
+
+@implementer(IBodyProducer)
+@define(eq=False)
+class _Bytes:
+    """A body that is there as a whole.
+
+    :param content: the body.
+    """
+
+    content: bytes
+
+    @property
+    def length(self) -> int:
+        """How long it is."""
+        return len(self.content)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Send it, at once."""
+        consumer.write(self.content)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: it is sent already."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: it is sent already."""
+
+    def stopProducing(self) -> None:
+        """Do nothing: it is sent already."""
+
+
+def _inner(error: BaseException) -> BaseException:
+    """Return what was the matter at first, with a request that was cut short."""
+    reasons: list[Failure] = getattr(error, "reasons", None) or []
+    return _inner(reasons[0].value) if reasons and reasons[0].value is not None else error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, NoAnswer) else reason_of(error)
