@@ -161,13 +161,14 @@ class WatchingCase(ClusterTestCase):
             self.assertEqual(reply.code, 200, reply.text)
             await self.soon("switchover", leader, list(self.cluster.nodes), 2)
 
-    async def death(self) -> None:
-        """Kill the leader; the others tell of the new one soon."""
+    async def death(self) -> list[Node]:
+        """Kill the leader; the others, which are returned, tell of the new one soon."""
         with step("kill -9"):
             await self.cluster.ready()
             leader, others = await self.roles()
             await leader.stop("KILL")
             await self.soon("kill -9", leader, others, 3)
+        return others
 
     async def all_told(self, nodes: list[Node], number: int) -> None:
         """Wait until nodes have told of so many leaders as there have been.
@@ -238,9 +239,7 @@ class EtcdTests(WatchingCase):
         self.addCleanup(self.watch.stop)
         self.first = Seen(0.0, leader.name)
         await self.switchover()
-        await self.death()
-        _, others = await self.roles()
-        for node in others:
+        for node in await self.death():
             self.orderly(node)
 
     def keys(self) -> list[Seen]:
