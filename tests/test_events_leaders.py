@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from tests.doubles import make_node, make_replica
 from tests.test_events_watcher import WatcherCase
 from twisted_patroni.engine.interface import Stir
-from twisted_patroni.events.watcher import RACE_TIME
-from twisted_patroni.looks import RACE_INTERVAL
+from twisted_patroni.looks import RACE_INTERVAL, RACE_TIME
 
 if TYPE_CHECKING:
     from twisted_patroni.events import Event

@@ -219,14 +219,21 @@ def refusal(code: int, body: bytes = b"") -> str:
     return f"{phrase}: {said[:200]}" if isinstance(said, str) else phrase
 
 
+def root_of(error: BaseException | None) -> BaseException | None:
+    """Return what was the matter at first, with a request or an answer that was cut short.
+
+    :param error: what it failed with.
+    """
+    reasons = getattr(error, "reasons", None)
+    return root_of(reasons[0].value) if reasons else error
+
+
 def reason_of(error: BaseException | None) -> str:
     """Say in half a sentence why a request has failed.
 
     :param error: what it failed with.
     """
-    inner = getattr(error, "reasons", None)
-    if inner:  # of a response or a request that was cut short
-        return reason_of(inner[0].value)
+    error = root_of(error)
     if isinstance(error, Refused):
         return "refuses connections"
     if isinstance(error, DNSLookupError):

@@ -247,8 +247,7 @@ class Node:
 
         :param at: when, aware of its zone; ``None`` for now.
         :param timeout: seconds to wait for the end.
-        :param conditions: what must be so: ``role``, ``postgres_version``, ``restart_pending``;
-            and how long it may take the node: ``timeout`` of Patroni is ``timeout`` here.
+        :param conditions: what must be so: ``role``, ``postgres_version``, ``restart_pending``.
         """
         body = conditions if at is None else {**conditions, "schedule": at.isoformat()}
         return await self._act("POST", "/restart", body, timeout=timeout)

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 from OpenSSL import SSL
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
-from zope.interface import implementer
 
-from twisted_patroni.client.asking import Body, NoAnswer, base_url, bounded, reason_of
+from twisted_patroni.client.asking import Body, NoAnswer, base_url, bounded, reason_of, root_of
+from twisted_patroni.client.body import Bytes
 from twisted_patroni.client.errors import (
     BrokenAnswer,
     ClientError,
@@ -30,8 +29,6 @@ from twisted_patroni.client.settings import ClientSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twisted.internet.interfaces import IConsumer
-    from twisted.python.failure import Failure
     from twisted.web.iweb import IAgent, IResponse
 
 #: Methods after which all is as it was before (RFC 9110 section 9.2.1).
@@ -224,7 +221,7 @@ class _Attempt:
             sent.setRawHeaders(name, [value])
         agent = pool.agent if self.method in SAFE else pool._fresh
         assert agent is not None
-        producer = None if body is None else _Bytes(body)
+        producer = None if body is None else Bytes(body)
         head = self._head = await agent.request(
             self.method.encode("ascii"), self.url.encode("ascii"), sent, producer
         )
@@ -236,7 +233,7 @@ class _Attempt:
         """Return what an error means for who has asked."""
         if self._head is not None:
             return BrokenAnswer(self.url, f"{_reason(error)} before the answer was complete")
-        inner = _inner(error)
+        inner = root_of(error)
         if isinstance(inner, VerificationError):
             return TlsFailure(self.url, _reason(error))
         if isinstance(inner, SSL.Error) and not any(each in str(inner) for each in _ENDS):
@@ -244,42 +241,6 @@ class _Attempt:
         if isinstance(inner, ConnectError | DNSLookupError | ConnectingCancelledError):
             return Unreachable(self.url, _reason(error))
         return OutcomeUnknown(self.url, _reason(error))
-
-
-@implementer(IBodyProducer)
-@define(eq=False)
-class _Bytes:
-    """A body that is there as a whole.
-
-    :param content: the body.
-    """
-
-    content: bytes
-
-    @property
-    def length(self) -> int:
-        """How long it is."""
-        return len(self.content)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Send it, at once."""
-        consumer.write(self.content)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Do nothing: it is sent already."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing: it is sent already."""
-
-    def stopProducing(self) -> None:
-        """Do nothing: it is sent already."""
-
-
-def _inner(error: BaseException) -> BaseException:
-    """Return what was the matter at first, with a request that was cut short."""
-    reasons: list[Failure] = getattr(error, "reasons", None) or []
-    return _inner(reasons[0].value) if reasons and reasons[0].value is not None else error
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted_patroni.engine.interface import Stir
 from twisted_patroni.events.compare import changes, lag_class
 from twisted_patroni.events.model import MemberState, NodeState, View
+from twisted_patroni.looks import RACE_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 #: Seconds for which what this node has done to the leader key counts for more than looks that do
 #: not show it yet: they may come from a cache that the write has not reached.
 CLAIM_TIME = 1.0
-#: Seconds for which there are looks, ten a second, while nobody leads: not every DCS tells when a
-#: leader is found.
-RACE_TIME = 10.0
 _LEADERS = ("leader", "standby_leader")
 
 
@@ -114,7 +112,10 @@ class Watcher:
         self._race(new)
 
     def _race(self, view: View) -> None:
-        """Have looks taken while nobody leads, once for each time that nobody does."""
+        """Have looks taken while nobody leads, once for each time that nobody does.
+
+        Not every DCS tells when a leader is found.
+        """
         if view.leader is not None:
             self._raced = False
         elif not self._raced:

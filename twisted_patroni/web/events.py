@@ -10,9 +10,9 @@ from attrs import define, evolve, field
 from twisted_patroni.events import TYPES, Event, Position
 from twisted_patroni.settings import Right
 from twisted_patroni.web import websocket
-from twisted_patroni.web.answers import Answer, problem
+from twisted_patroni.web.answers import Answer
 from twisted_patroni.web.longpoll import LONGEST, TIMEOUT, LongPoll
-from twisted_patroni.web.resource import Refused
+from twisted_patroni.web.resource import Refused, refuse
 from twisted_patroni.web.routing import Parameter, endpoint
 from twisted_patroni.web.sse import EVENT_STREAM, Blocks, SseReader
 from twisted_patroni.web.subscribers import Subscribers, Wish
@@ -85,10 +85,6 @@ def _wants_websocket(request: ApiRequest) -> bool:
     )
 
 
-def _refuse(code: int, sentence: str, headers: Headers = ()) -> Refused:
-    return Refused(problem(code, sentence, headers), sentence)
-
-
 def same_origin(origin: str, host: str) -> bool:
     """Tell whether a page comes from this node: from its host and port.
 
@@ -116,7 +112,7 @@ def _cross_origin(request: ApiRequest, listed: Collection[str]) -> Headers:
         elif not same_origin(origin, host):
             shown = origin[:_LONGEST_SHOWN]
             sentence = f"pages of the origin {shown!r} may not read this: see restapi.origins"
-            raise _refuse(403, sentence)
+            raise refuse(403, sentence)
     return allowed
 
 
@@ -127,7 +123,7 @@ def _types(query: str | None) -> frozenset[str] | None:
     for name in sorted(named.difference(TYPES)):
         known = ", ".join(TYPES)
         shown = name[:_LONGEST_SHOWN]
-        raise _refuse(400, f"types: there are no events of type {shown!r}; the types are {known}")
+        raise refuse(400, f"types: there are no events of type {shown!r}; the types are {known}")
     return frozenset(named)
 
 
@@ -141,7 +137,7 @@ def _position(call: Call, *, by_header: bool) -> Position | None:
     try:
         return Position.parse(text)
     except ValueError as error:
-        raise _refuse(400, f"{name}: {error}") from error
+        raise refuse(400, f"{name}: {error}") from error
 
 
 def _timeout(query: str | None) -> float:
@@ -149,7 +145,7 @@ def _timeout(query: str | None) -> float:
         return TIMEOUT
     if not _SECONDS.fullmatch(query) or float(query) > LONGEST:
         shown = query[:_LONGEST_SHOWN]
-        raise _refuse(400, f"timeout: expected 0 to {LONGEST:.0f} seconds, but got {shown!r}")
+        raise refuse(400, f"timeout: expected 0 to {LONGEST:.0f} seconds, but got {shown!r}")
     return float(query)
 
 
@@ -208,7 +204,7 @@ class EventPages:
         if refusal is not None:
             return refusal
         if self.subscribers.stream.view is None:
-            raise _refuse(503, "this node has not seen the cluster yet", _LATER)
+            raise refuse(503, "this node has not seen the cluster yet", _LATER)
         if by_socket or by_sse:
             self._admit(request)
         if by_socket:
@@ -223,6 +219,6 @@ class EventPages:
 
     def _admit(self, request: ApiRequest) -> None:
         if request.site.closing:
-            raise _refuse(503, "the node shuts down", _LATER)
+            raise refuse(503, "the node shuts down", _LATER)
         if not self.subscribers.admits(request):
-            raise _refuse(503, "too many follow the events of this node already", _LATER)
+            raise refuse(503, "too many follow the events of this node already", _LATER)

@@ -13,7 +13,7 @@ from twisted_patroni.access import Access
 from twisted_patroni.events.model import history_document
 from twisted_patroni.settings import Right
 from twisted_patroni.web.answers import Answer, json_answer, problem
-from twisted_patroni.web.resource import Refused
+from twisted_patroni.web.resource import refuse
 from twisted_patroni.web.routing import Parameter, endpoint
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _seconds(call: Call) -> float:
     seconds = float(text) if _SECONDS.fullmatch(text) else None
     if seconds is None or seconds > LONGEST_WAIT:
         sentence = f"wait: expected seconds from 0 to {LONGEST_WAIT:.0f}, but got {text[:40]!r}"
-        raise Refused(problem(400, sentence), sentence)
+        raise refuse(400, sentence)
     return seconds
 
 
@@ -73,7 +73,7 @@ class BookPages:
         operation = self.desk.book.find(call.parameters["id"])
         if operation is None:
             sentence = "there is no such operation, or no more"
-            raise Refused(problem(404, sentence), sentence)
+            raise refuse(404, sentence)
         return operation
 
     @endpoint(

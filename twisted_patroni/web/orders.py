@@ -20,8 +20,8 @@ from twisted_patroni.operations import (
     parse_key,
     parse_prefer,
 )
-from twisted_patroni.web.answers import Answer, json_answer, problem, text_answer
-from twisted_patroni.web.resource import Refused
+from twisted_patroni.web.answers import Answer, json_answer, text_answer
+from twisted_patroni.web.resource import refuse
 from twisted_patroni.web.routing import Parameter
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def read_order(call: Call, kind: Kind, body: Mapping[str, Any]) -> Order:
         preferences = parse_prefer(_values(request, "prefer"))
         text = parse_key(_values(request, "idempotency-key"))
     except BadHeader as error:
-        raise Refused(problem(400, str(error)), str(error)) from error
+        raise refuse(400, str(error)) from error
     key = None
     if text is not None:
         content = b"" if request.content is None else request.content.getvalue()
@@ -111,7 +111,7 @@ def wants_dry_run(call: Call) -> bool:
     word = call.query.get("dry_run", "false")
     if word not in ("true", "false"):
         sentence = f"dry_run: expected true or false, but got {word[:40]!r}"
-        raise Refused(problem(400, sentence), sentence)
+        raise refuse(400, sentence)
     return word == "true"
 
 
@@ -183,11 +183,11 @@ class Orders:
             )
         except KeyReused as error:
             sentence = "Idempotency-Key: it belongs to another request"
-            raise Refused(problem(422, sentence), sentence) from error
+            raise refuse(422, sentence) from error
         except BookFull as error:
             sentence = "too many operations are on their way"
             headers = (("Retry-After", str(RETRY_AFTER)),)
-            raise Refused(problem(429, sentence, headers), sentence) from error
+            raise refuse(429, sentence, headers) from error
         return begun, False
 
     async def _refused_or_over(self, operation: Operation, wait: int) -> bool:

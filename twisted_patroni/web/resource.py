@@ -12,7 +12,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from twisted_patroni.access import Refusal
 from twisted_patroni.engine.interface import ConfigConflict, DcsUnavailable, LaneFull
-from twisted_patroni.web.answers import Answer, error_page, text_answer
+from twisted_patroni.web.answers import Answer, error_page, problem, text_answer
 from twisted_patroni.web.routing import Place
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from twisted_patroni.web.answers import Headers
     from twisted_patroni.web.gatekeeper import Verdict
     from twisted_patroni.web.request import Takeover
     from twisted_patroni.web.routing import Endpoint, Handler
@@ -38,6 +39,16 @@ class Refused(Exception):
 
     answer: Answer
     sentence: str = ""
+
+
+def refuse(code: int, sentence: str, headers: Headers = ()) -> Refused:
+    """Return what to raise to turn a request down as our own endpoints do, in JSON.
+
+    :param code: the HTTP status.
+    :param sentence: what is wrong.
+    :param headers: further headers.
+    """
+    return Refused(problem(code, sentence, headers), sentence)
 
 
 def _unfit(sentence: str) -> Refused:

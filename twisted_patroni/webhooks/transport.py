@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
@@ -16,16 +16,17 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from twisted_patroni.client.body import Bytes
 from twisted_patroni.webhooks.files import Way, find_way
 from twisted_patroni.webhooks.judging import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory
+    from twisted.internet.interfaces import IProtocol, IProtocolFactory
     from twisted.python.failure import Failure
     from twisted.web.client import URI
 
@@ -133,29 +134,6 @@ class _Endpoints:
         return self.endpoint
 
 
-@implementer(IBodyProducer)
-class _Body:
-    """A body that is there."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write it."""
-        consumer.write(self.body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Do nothing: it is written."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing: it is written."""
-
-    def stopProducing(self) -> None:
-        """Do nothing: it is written."""
-
-
 class _Sink(Protocol):
     """Reads the little that receivers say, so that the connection can be used again.
 
@@ -218,7 +196,7 @@ class Transport:
             b"POST",
             self.settings.url.encode("ascii"),
             Headers({name: [value] for name, value in headers.items()}),
-            _Body(body),
+            Bytes(body),
         )
         response = await asking.addTimeout(self.settings.timeout, self.reactor)
         said = response.headers.getRawHeaders("Retry-After") or [None]
