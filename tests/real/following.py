@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -39,8 +40,7 @@ class Subscriber:
         self.cuts = self.gaps = 0
         self.position: str | None = None
         self._stream = ""
-        self._running = True
-        self._ended: Deferred[None] | None = None
+        self._following: Deferred[None] | None = None
 
     # One connection, by one of the ways.
 
@@ -54,9 +54,12 @@ class Subscriber:
 
     # What they have in common.
 
-    async def follow(self) -> None:
+    def start(self) -> None:
         """Follow until :meth:`stop`, and come back each time."""
-        while self._running:
+        self._following = Deferred.fromCoroutine(self._follow())
+
+    async def _follow(self) -> None:
+        while True:
             try:
                 await self.once()
             except CancelledError:
@@ -70,9 +73,13 @@ class Subscriber:
         self.cuts += 1
         self.abort()
 
-    def stop(self) -> None:
-        """Do not come back."""
-        self._running = False
+    async def stop(self) -> None:
+        """Go, wherever this is just now, and do not come back."""
+        following, self._following = self._following, None
+        if following is not None:
+            following.cancel()
+            with suppress(CancelledError):
+                await following
         self.abort()
 
     def told(self, document: dict[str, Any]) -> None:
@@ -183,10 +190,18 @@ class WebSocketSubscriber(Subscriber):
 
     async def once(self) -> None:
         """Follow until the connection ends."""
-        self._closed: Deferred[None] = Deferred()
+        closed: Deferred[None] = Deferred()
+        self._closed = closed
         url = f"ws://{self.host}:{self.port}{self.target}"
-        await WebSocketClientEndpoint.new(self.reactor, url, connectTimeout=5).connect(self)
-        await self._closed
+        endpoint = WebSocketClientEndpoint.new(self.reactor, url, connectTimeout=5)
+        # Not awaited: Twisted tells nobody if the connection ends before the node has agreed.
+        connecting = Deferred.fromCoroutine(endpoint.connect(self))
+        connecting.addErrback(lambda failure: None if closed.called else closed.errback(failure))
+        try:
+            await closed
+        finally:
+            connecting.cancel()
+            self.abort()
 
     def abort(self) -> None:
         """End the connection, as a network that fails does."""
@@ -218,5 +233,5 @@ class WebSocketSubscriber(Subscriber):
     def connectionLost(self, reason: Failure) -> None:
         """Come back."""
         self._transport = None
-        closed, self._closed = self._closed, Deferred()
-        closed.callback(None)
+        if not self._closed.called:
+            self._closed.callback(None)

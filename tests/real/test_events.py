@@ -19,6 +19,7 @@ from tests.real.onenode import OneNode
 from tests.real.visiting import Visitor, trusting
 from twisted_patroni.demo.certificates import ClientPolicy
 from twisted_patroni.demo.layout import AUTHORITY, CLIENT, HOST
+from twisted_patroni.restapi import GRACE
 
 if TYPE_CHECKING:
     import ssl
@@ -224,7 +225,7 @@ class EventTests(OneNode):
 
         await eventually("all of them follow", all_there, 10.0)
         seconds = await self.stop(lines)
-        self.assertLess(seconds, alone + 1.0)
+        self.assertLess(seconds, alone + GRACE)  # or requests were waited for
 
     async def stop(self, lines: Sequence[Line]) -> float:
         """Send SIGTERM, see clients get their goodbye, and return how long the process took."""

@@ -6,7 +6,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 
 from tests.real.asking import eventually
@@ -43,9 +42,8 @@ class ExactlyOnceTests(RealClusterTests):
             WAYS[number % 3](reactor, HOST, nodes[number // 3 % 3].place.rest_port)
             for number in range(SUBSCRIBERS)
         ]
-        following = [Deferred.fromCoroutine(each.follow()) for each in self.subscribers]
-        self.addCleanup(gatherResults, following)
         for each in self.subscribers:
+            each.start()
             self.addCleanup(each.stop)
 
         async def all_there() -> bool:
