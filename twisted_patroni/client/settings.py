@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
+from attrs.validators import ge, gt
 
+from twisted_patroni.client.configuration import Configuration
 from twisted_patroni.client.tls import TlsFiles, TlsPolicy, load_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twisted_patroni.client.asking import Login
 
 
@@ -24,14 +30,50 @@ class ClientSettings:
     :param connections: connections to one node at a time.
     :param idle: seconds for which a connection is kept that nobody uses; less than the 60 for
         which a node keeps it.
+
+    >>> settings = ClientSettings(login=Login("demo", "secret"), timeout=5.0)
+    >>> settings.login
+    Login(user='demo')
     """
 
     tls: TlsFiles = field(factory=TlsFiles)
     login: Login | None = None
-    connect_timeout: float = 2.0
-    timeout: float = 10.0
-    connections: int = 8
-    idle: float = 30.0
+    connect_timeout: float = field(default=2.0, validator=gt(0))
+    timeout: float = field(default=10.0, validator=gt(0))
+    connections: int = field(default=8, validator=ge(1))
+    idle: float = field(default=30.0, validator=gt(0))
+
+    @classmethod
+    def from_patroni(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        **others: Any,
+    ) -> ClientSettings:
+        """Return what Patroni's configuration says, as patronictl understands it; may block.
+
+        The section ``ctl`` counts, then ``restapi``; variables as ``PATRONI_CTL_CACERT`` go before
+        both.
+
+        :param source: the file, or its content; ``None`` for the file that patronictl would read,
+            which need not exist.
+        :param environ: the environment, by default that of this process.
+        :param others: the settings of which Patroni knows nothing, as ``timeout``.
+        :raise ConfigurationError: if the configuration cannot be right.
+
+        >>> joe = {"username": "joe", "password": "secret"}
+        >>> found = ClientSettings.from_patroni(
+        ...     {"ctl": {"cacert": "ca.crt", "authentication": joe}}, environ={}, timeout=3.0)
+        >>> found.tls.cafile, found.login, found.timeout
+        ('ca.crt', Login(user='joe'), 3.0)
+        """
+        variables = os.environ if environ is None else environ
+        if source is None:
+            configuration = Configuration.found(None, variables, Path.home())
+        else:
+            configuration = Configuration.of(source, variables)
+        return cls(**{"tls": configuration.tls(), "login": configuration.login(), **others})
 
     @cached_property
     def policy(self) -> TlsPolicy:

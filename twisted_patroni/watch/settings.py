@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-from attrs import frozen
+from attrs import evolve, frozen
 
 from twisted_patroni.client.asking import AddressError, Login, base_url
-from twisted_patroni.client.tls import TlsFiles
+from twisted_patroni.client.configuration import Configuration, ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-DEFAULT_URL = "http://127.0.0.1:8008"
+    from twisted_patroni.client.tls import TlsFiles
+
 TYPES = ("leader", "member", "node", "cluster", "config", "operation", "history")
 #: Seconds until the command gives up where nobody looks on.
 TIMEOUT = 30.0
 
 _POSITION = re.compile(r"[0-9]{1,18}(\.[0-9A-Za-z_-]{1,64})?")
-_TRUE = frozenset({"true", "on", "yes", "1"})
-_FALSE = frozenset({"false", "off", "no", "0", "none"})
 
 
 class CannotWatch(Exception):
@@ -75,7 +73,14 @@ def wanted(options: argparse.Namespace, around: Surroundings) -> Wanted:
     :param around: what else counts.
     :raise CannotWatch: if something cannot be right.
     """
-    config = _Config.found(options.config_file, around)
+    try:
+        return _wanted(options, around)
+    except ConfigurationError as error:
+        raise CannotWatch(str(error)) from error
+
+
+def _wanted(options: argparse.Namespace, around: Surroundings) -> Wanted:
+    config = Configuration.found(options.config_file, around.environ, around.home)
     shape = "json" if options.json else "lines"
     if around.is_terminal and not options.json and not options.lines:
         shape = "screen"
@@ -89,18 +94,24 @@ def wanted(options: argparse.Namespace, around: Surroundings) -> Wanted:
         raise CannotWatch(str(error)) from None
     return Wanted(
         urls=urls,
-        tls=TlsFiles(
-            cafile=options.cacert or config.ctl("cacert") or config.text("restapi", "cafile"),
-            certfile=options.cert or config.ctl("certfile"),
-            keyfile=options.key or (None if options.cert else config.ctl("keyfile")),
-            keyfile_password=config.ctl("keyfile_password"),
-            insecure=options.insecure or config.insecure(),
-        ),
+        tls=_tls(options, config.tls()),
         login=_login(options.user, config, around),
         types=_types(options.types),
         after=options.after,
         timeout=_timeout(options.timeout, None if shape == "screen" else TIMEOUT),
         shape=shape,
+    )
+
+
+def _tls(options: argparse.Namespace, files: TlsFiles) -> TlsFiles:
+    # A certificate of the options comes with its own key.
+    keyfile = options.key or (None if options.cert else files.keyfile)
+    return evolve(
+        files,
+        cafile=options.cacert or files.cafile,
+        certfile=options.cert or files.certfile,
+        keyfile=keyfile,
+        insecure=options.insecure or files.insecure,
     )
 
 
@@ -124,7 +135,7 @@ def _timeout(given: str | None, default: float | None) -> float | None:
     return seconds
 
 
-def _login(user: str | None, config: _Config, around: Surroundings) -> Login | None:
+def _login(user: str | None, config: Configuration, around: Surroundings) -> Login | None:
     configured = config.login()
     if user is None:
         return configured
@@ -144,97 +155,3 @@ def _login(user: str | None, config: _Config, around: Surroundings) -> Login | N
     if password is None:
         raise CannotWatch(f"--user: there is no password for {user}: set PATRONI_RESTAPI_PASSWORD")
     return Login(user, password)
-
-
-@frozen
-class _Config:
-    """Patroni's configuration, as far as a client needs it.
-
-    :param path: where it is, for errors.
-    :param document: its content.
-    :param environ: the environment, whose variables go before.
-    """
-
-    path: str
-    document: Mapping[str, Any]
-    environ: Mapping[str, str]
-
-    @classmethod
-    def found(cls, given: str | None, around: Surroundings) -> _Config:
-        """Read the file that was named, or the one that patronictl would read."""
-        named = given or around.environ.get("PATRONICTL_CONFIG_FILE")
-        directory = around.environ.get("XDG_CONFIG_HOME") or str(around.home / ".config")
-        path = Path(named) if named else Path(directory, "patroni", "patronictl.yaml")
-        try:
-            content = path.read_bytes()
-        except (OSError, ValueError) as error:
-            if not named:
-                return cls(str(path), {}, around.environ)
-            reason = getattr(error, "strerror", None) or error
-            raise CannotWatch(f"cannot read {path}: {reason}") from error
-        try:
-            document = yaml.safe_load(content)
-        except (yaml.YAMLError, UnicodeError, RecursionError) as error:
-            # The first words are enough, and what follows may show a part of the file.
-            mark = getattr(error, "problem_mark", None)
-            where = "" if mark is None else f", line {mark.line + 1}"
-            raise CannotWatch(f"{path}{where}: this is not YAML") from None
-        if document is not None and not isinstance(document, dict):
-            raise CannotWatch(f"{path}: this is not a configuration of Patroni")
-        return cls(str(path), document or {}, around.environ)
-
-    def section(self, name: str) -> Mapping[str, Any]:
-        """Return a section."""
-        found = self.document.get(name)
-        if found is not None and not isinstance(found, dict):
-            raise CannotWatch(f"{self.path}: {name} is not a section with keys")
-        return found or {}
-
-    def text(self, section: str, key: str) -> str | None:
-        """Return a text, of the environment or the file."""
-        value = self.environ.get(f"PATRONI_{section}_{key}".upper()) or self.section(section).get(
-            key
-        )
-        if value is None or value == "":
-            return None
-        if isinstance(value, dict | list):
-            raise CannotWatch(f"{self.path}: {section}.{key} is not a text")
-        return str(value)
-
-    def ctl(self, key: str) -> str | None:
-        """Return a text of the section ``ctl``."""
-        return self.text("ctl", key)
-
-    def insecure(self) -> bool:
-        """Tell whether certificates are not to be verified."""
-        word = (self.ctl("insecure") or "false").lower()
-        if word not in _TRUE | _FALSE:
-            raise CannotWatch(f"{self.path}: ctl.insecure is neither true nor false")
-        return word in _TRUE
-
-    def login(self) -> Login | None:
-        """Return who asks: by the section ``ctl``, or by ``restapi``."""
-        for section in ("ctl", "restapi"):
-            values = self.section(section).get("authentication") or {}
-            if not isinstance(values, dict):
-                raise CannotWatch(f"{self.path}: {section}.authentication has no keys")
-            prefix = f"PATRONI_{section}_".upper()
-            user, password = (
-                self.environ.get(prefix + key.upper()) or values.get(key)
-                for key in ("username", "password")
-            )
-            if user is not None and password is not None:
-                return Login(str(user), str(password))
-        return None
-
-    def url(self) -> str:
-        """Return where the API of this machine's node is."""
-        address = self.text("restapi", "connect_address") or self.text("restapi", "listen")
-        if address is None:
-            return DEFAULT_URL
-        hosts, _, port = address.rpartition(":")
-        host = hosts.split(",")[0].strip()
-        if host in ("", "*", "0.0.0.0", "[::]", "::"):
-            host = "127.0.0.1"
-        scheme = "https" if self.text("restapi", "certfile") else "http"
-        return f"{scheme}://{host}:{port}"
