@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.event_nodes import event, member, view
-from twisted_patroni.watch.picture import Picture
+from twisted_patroni.client.picture import Picture
 from twisted_patroni.watch.screen import RED, Link, Span, Told, ansi, draw, plain
 from twisted_patroni.watch.text import width
 

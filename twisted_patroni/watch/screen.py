@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from twisted_patroni.watch.picture import Member, Picture, mapping, text
+from twisted_patroni.client.picture import Member, Picture, mapping, text
 from twisted_patroni.watch.sentences import drained, operation, planned, scheduled
 from twisted_patroni.watch.text import clean, cut, fit, moment, size, span, width
 

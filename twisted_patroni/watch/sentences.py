@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from twisted_patroni.watch.picture import Picture, listed, mapping, number, text
+from twisted_patroni.client.picture import Picture, listed, mapping, number, text
 from twisted_patroni.watch.text import at, clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from twisted_patroni.watch.picture import Member
+    from twisted_patroni.client.picture import Member
 
 #: Of a list, how many are named.
 MOST = 20

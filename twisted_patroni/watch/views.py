@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
-from twisted_patroni.watch.picture import Picture, text
+from twisted_patroni.client.picture import Picture, text
 from twisted_patroni.watch.screen import Link, Told, ansi, draw
 from twisted_patroni.watch.sentences import sentences
 from twisted_patroni.watch.text import at, clean

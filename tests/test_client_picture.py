@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.event_nodes import event, member, view
-from twisted_patroni.watch.picture import MAX_MEMBERS, MAX_OPERATIONS, Picture
+from twisted_patroni.client.picture import MAX_MEMBERS, MAX_OPERATIONS, Picture
 from twisted_patroni.watch.screen import Link, Told, ansi, draw
 from twisted_patroni.watch.sentences import sentences
 from twisted_patroni.watch.text import clean

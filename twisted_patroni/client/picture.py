@@ -50,6 +50,7 @@ class Member:
     :param tags: its tags.
     :param pending_restart: a setting waits for a restart.
     :param scheduled_restart: when it restarts by itself, and in which cases.
+    :param document: all that was told.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Member:
     tags: Mapping[str, Any] = field(factory=dict)
     pending_restart: bool = False
     scheduled_restart: Any = None
+    document: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Member:
@@ -78,6 +80,7 @@ class Member:
             tags=mapping(document.get("tags")),
             pending_restart=bool(document.get("pending_restart")),
             scheduled_restart=document.get("scheduled_restart"),
+            document=document,
         )
 
 
@@ -131,7 +134,8 @@ class Picture:
         members = dict(self.members)
         for new in map(Member.of, documents):
             if new.name in members:
-                members[new.name] = evolve(members[new.name], lag=new.lag)
+                document = {**members[new.name].document, "lag": new.lag}
+                members[new.name] = evolve(members[new.name], lag=new.lag, document=document)
         return evolve(self, members=members)
 
 
