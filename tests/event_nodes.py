@@ -100,6 +100,7 @@ class EventNode(Resource):
     :param stream: the name of its stream.
     :ivar answer: if set, the status and the body of all answers.
     :ivar cluster: what ``GET /cluster`` says; without it that is unknown.
+    :ivar status: what ``GET /patroni`` says; without it that is unknown.
     :ivar asked: what was asked for: the target, and the headers that count.
     :ivar open: the requests that it tells of events.
     :ivar silent: it takes requests, and answers none.
@@ -109,6 +110,7 @@ class EventNode(Resource):
     stream: str = "6fa3c001"
     answer: tuple[int, bytes] | None = field(default=None, init=False)
     cluster: dict[str, Any] | None = field(default=None, init=False)
+    status: dict[str, Any] | None = field(default=None, init=False)
     asked: list[tuple[str, dict[str, str]]] = field(factory=list, init=False)
     open: list[Request] = field(factory=list, init=False)
     silent: bool = field(default=False, init=False)
@@ -129,9 +131,10 @@ class EventNode(Resource):
         if self.answer is not None:
             request.setResponseCode(self.answer[0])
             return self.answer[1]
-        if target == "/cluster":
-            request.setResponseCode(404 if self.cluster is None else 200)
-            return json.dumps(self.cluster).encode()
+        documents = {"/cluster": self.cluster, "/patroni": self.status}
+        if target in documents:
+            request.setResponseCode(404 if documents[target] is None else 200)
+            return json.dumps(documents[target]).encode()
         request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
         request.notifyFinish().addBoth(lambda _: self.open.remove(request))
         self.open.append(request)

@@ -135,12 +135,13 @@ class Follower:
                 await deferLater(self.clock, pause * (0.5 + self.random() / 2))
                 self._begin()
 
-    def _known(self) -> Iterable[str]:
+    def known(self) -> Iterable[str]:
+        """Return the nodes that are known: those given, and those learned."""
         return dict.fromkeys([*self.given, *self._learned.values()])
 
     def _next(self) -> str | None:
         """Return the node to try next: of those after the last one, the first not tried yet."""
-        known = list(self._known())
+        known = list(self.known())
         start = known.index(self._last) + 1 if self._last in known else 0
         ordered = known[start:] + known[:start]
         return next((url for url in ordered if url not in self._tried), None)
