@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.eventcase import EventCase
 from tests.memory_api import Reply
-from twisted_patroni.events.stream import KEPT
+from twisted_patroni.events.stream import KEPT, SLICE
 from twisted_patroni.web.subscribers import PORTION
 
 if TYPE_CHECKING:
@@ -181,3 +181,37 @@ class PollTests(EventCase):
         self.api.wait(1)
         self.turns()
         self.assertEqual(connection.received().count(b"HTTP/1.1 200 OK"), 2)
+
+
+class CrowdTests(EventCase):
+    """Many who ask again as soon as they are answered."""
+
+    def test_all_told_first(self) -> None:
+        """Nobody is answered a second time before all have been answered once."""
+        asked = f"?after={self.place()}&timeout=60"
+        crowd = [self.poll(asked) for _ in range(3 * SLICE)]
+        self.stream.publish("node", {"name": "alpha"})
+        again = f"GET /events?after={self.place()}&timeout=0 HTTP/1.1\r\n\r\n".encode()
+        first = crowd[0]
+        while not (told := first.received()):
+            self.turns(1)
+        first.send(again)
+        while not (last := crowd[-1].received()):
+            self.assertEqual(first.received(), b"")
+            self.turns(1)
+        self.assertEqual(Reply.parse(last).json(), Reply.parse(told).json())
+        self.turns(6)
+        self.assertEqual(Reply.parse(first.received()).json()["events"], [])
+
+    def test_leaving(self) -> None:
+        """One that leaves before it would be heard again is forgotten, and others are heard."""
+        crowd = [self.poll(f"?after={self.place()}") for _ in range(2 * SLICE)]
+        self.stream.publish("node", {"name": "alpha"})
+        self.turns(1)
+        crowd[0].vanish()
+        self.turns(6)
+        crowd[1].received()
+        crowd[1].send(f"GET /events?after={self.place()}&timeout=0 HTTP/1.1\r\n\r\n".encode())
+        self.turns(2)
+        self.assertEqual(Reply.parse(crowd[1].received()).code, 200)
+        self.assertEqual(len(self.site.connections), len(crowd) - 1)

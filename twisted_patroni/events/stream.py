@@ -80,6 +80,7 @@ class EventStream:
         that they grow over a restart, too.
     :ivar view: node and cluster as last known.
     :ivar published: how many events of each type there have been.
+    :ivar telling: some of those who follow do not know yet of what is new.
     """
 
     clock: IReactorTime
@@ -91,7 +92,7 @@ class EventStream:
     _events: deque[Event] = field(factory=lambda: deque(maxlen=KEPT), init=False)
     _followers: dict[object, Callable[[], None]] = field(factory=dict, init=False)
     _untold: dict[object, None] = field(factory=dict, init=False)
-    _telling: bool = field(default=False, init=False)
+    telling: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.newest = self._start = int(self.clock.seconds() * 1000)
@@ -123,8 +124,8 @@ class EventStream:
         self.published[type] = self.published.get(type, 0) + 1
         for key in self._followers:  # those who wait already keep their place
             self._untold.setdefault(key)
-        if not self._telling and self._untold:
-            self._telling = True
+        if not self.telling and self._untold:
+            self.telling = True
             self.clock.callLater(0, self._tell)
         return event
 
@@ -167,4 +168,4 @@ class EventStream:
         if self._untold:
             self.clock.callLater(0, self._tell)
         else:
-            self._telling = False
+            self.telling = False

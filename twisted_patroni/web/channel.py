@@ -49,12 +49,17 @@ _MEMBER = b"Patroni/"
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
 class ApiChannel(HostingChannel):
-    """A connection that no client can keep longer, or make larger, than the limits say."""
+    """A connection that no client can keep longer, or make larger, than the limits say.
+
+    :ivar resting: others come first: the client is not heard after the next answer until
+        :meth:`wake`.
+    """
 
     _log = Logger()
 
     requests: list[ApiRequest]
     _networkProducer: Any
+    resting = False
     _handshaking = False
     _in_flight = False
     _request_line = b""
@@ -327,7 +332,7 @@ class ApiChannel(HostingChannel):
         if self.persistent:
             # Answers that nobody reads are not followed by more of them, nor are those of a client
             # that has not waited for them before the others' were given.
-            self.paused = self._waitingForTransport or pending
+            self.paused = self._waitingForTransport or pending or self.resting
             self.enter(Phase.IDLE)
         super().requestDone(request)
         if self.paused:
@@ -341,8 +346,16 @@ class ApiChannel(HostingChannel):
 
     def _await_turn(self) -> None:
         self._networkProducer.pauseProducing()
-        if not self._waitingForTransport:
+        if not self._waitingForTransport and not self.resting:
             self.site.turns.wait(self)
+
+    def wake(self) -> None:
+        """Hear the client again."""
+        self.resting = False
+        if self.phase is Phase.IDLE and any(self._dataBuffer):
+            self._await_turn()
+        else:
+            self.take_turn()
 
     def take_turn(self) -> None:
         """Go on with what the client has sent ahead."""

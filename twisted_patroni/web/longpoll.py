@@ -68,6 +68,7 @@ class LongPoll:
             unfollow()
             if timer.active():
                 timer.cancel()
+        self.subscribers.rest(request.channel)
         request.started = clock.seconds()  # what it waited for tells nothing of how fast we are
 
     def look_after(self, now: float) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from twisted_patroni.events import Event, EventStream, Position
+    from twisted_patroni.web.channel import ApiChannel
     from twisted_patroni.web.request import ApiRequest
 
 _log = Logger()
@@ -77,6 +78,7 @@ class Subscribers:
     dropped: Counter[str] = field(factory=Counter, init=False)
     _present: dict[Subscriber, None] = field(factory=dict, init=False)
     _due: list[Subscriber] = field(factory=list, init=False)
+    _resting: list[ApiChannel] = field(factory=list, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
 
     def __len__(self) -> int:
@@ -116,6 +118,27 @@ class Subscribers:
             self._timer.cancel()
             self._timer = None
             self._due.clear()
+
+    def rest(self, channel: ApiChannel) -> None:
+        """Do not hear a client, who will ask for more at once, before all others are told, too.
+
+        :param channel: the client's connection, on which an answer is about to be given.
+        """
+        if not self.stream.telling or len(self) < _SLICE:
+            return
+        if not self._resting:
+            self.clock.callLater(0, self._wake)
+        channel.resting = True
+        self._resting.append(channel)
+
+    def _wake(self) -> None:
+        some: list[ApiChannel] = []
+        if not self.stream.telling:
+            some, self._resting = self._resting[:_SLICE], self._resting[_SLICE:]
+        if self._resting:
+            self.clock.callLater(0, self._wake)
+        for channel in some:
+            channel.wake()
 
     def dismiss(self) -> None:
         """Let all go who are there now: they come back, if the rules that count now let them."""
