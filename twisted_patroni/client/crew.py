@@ -1,0 +1,110 @@
+"""The members of a cluster that can be asked, each with its connections and what was seen of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import gatherResults
+
+from twisted_patroni.client.asking import AddressError, base_url
+from twisted_patroni.client.balance import Candidate
+from twisted_patroni.client.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from twisted.web.iweb import IAgent
+
+    from twisted_patroni.client.calls import Flight
+    from twisted_patroni.client.settings import ClientSettings
+    from twisted_patroni.client.topology import Topology
+    from twisted_patroni.client.values import Member
+
+#: Nodes whose connections are remembered; members that leave often come back.
+MAX_NODES = 200
+
+
+@define(eq=False)
+class Crew:
+    """What the calls to one cluster share.
+
+    :param reactor: the reactor.
+    :param topology: knows the members.
+    :param settings: how to speak to them.
+    :param agent: makes the requests; ``None`` for connections that are kept.
+    :param random: a number from 0 to 1, a new one for each call.
+    :param secure: members without TLS are not asked.
+    :ivar flights: the requests that are on their way.
+    """
+
+    reactor: Any
+    topology: Topology
+    settings: ClientSettings
+    agent: IAgent | None
+    random: Callable[[], float]
+    secure: bool
+    flights: set[Flight] = field(factory=set, init=False)
+    _candidates: dict[str, Candidate] = field(factory=dict, init=False)
+
+    def candidate(self, member: Member) -> Candidate | None:
+        """Return a member with its connections; ``None`` if it cannot be asked.
+
+        :param member: the member.
+        """
+        try:
+            url = base_url(member.api_url or "")
+        except AddressError:
+            return None
+        if self.secure and not url.startswith("https:"):
+            return None
+        found = self._candidates.get(url)
+        if found is None or found.pool._closed:
+            self._forget()
+            pool = Pool(self.reactor, url, self.settings, self.agent)
+            found = self._candidates[url] = Candidate(member=member, pool=pool)
+        found.member = member
+        return found
+
+    def candidates(self, members: Iterable[Member]) -> list[Candidate]:
+        """Return those of these members that can be asked.
+
+        :param members: the members.
+        """
+        found = map(self.candidate, members)
+        return [each for each in found if each is not None]
+
+    def _forget(self) -> None:
+        """Make room for another node; connections that nobody uses are closed by themselves."""
+        if len(self._candidates) >= MAX_NODES:
+            unused = (url for url, each in self._candidates.items() if not each.pool.in_use)
+            url = next(unused, None)
+            if url is not None:
+                self._candidates.pop(url)
+
+    def led_by(self, leader: Member | None) -> None:
+        """Tell those who are on their way to another member.
+
+        :param leader: who leads now.
+        """
+        for each in tuple(self.flights):
+            each.led_by(leader)
+
+    async def news(self, view: Callable[[], object], seconds: float) -> bool:
+        """Wait for a while, or until the cluster looks otherwise, and tell whether it does.
+
+        :param view: what it looks like.
+        :param seconds: how long at most.
+        """
+        before = view()
+        try:
+            await self.topology.until(lambda: True if view() != before else None, seconds)
+        except DeferredTimeout:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close all connections."""
+        closing = [each.pool.close() for each in self._candidates.values()]
+        await gatherResults(closing, consumeErrors=True)
