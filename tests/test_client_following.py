@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 from tests.event_nodes import EventNode, member, view
 from tests.followcase import A, B, C, FollowCase
 from twisted_patroni.client.asking import Login
-from twisted_patroni.client.following import SILENCE
+from twisted_patroni.client.stream import SILENCE
 
 
 class StreamTests(FollowCase):

@@ -15,7 +15,7 @@ from twisted_patroni.client import errors
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
-from twisted_patroni.client.values import HistoryEntry, Member, Operation
+from twisted_patroni.client.values import Eligibility, HistoryEntry, Member, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -187,10 +187,10 @@ class ActingTests(NodeCase):
         told = [{"name": "b", "eligible": False, "reason": "nofailover"}]
         self.answers(412, {"error": "not possible", "candidates": told})
         error = self.fails(self.node.switchover("a"), errors.PreconditionFailed)
-        self.assertEqual(error.candidates, told)
+        self.assertEqual(error.candidates, (Eligibility("b", False, "nofailover"),))
         self.answers(412, "leader name does not match")
         error = self.fails(self.node.failover("b"), errors.PreconditionFailed)
-        self.assertEqual(error.candidates, [])
+        self.assertEqual(error.candidates, ())
         self.assertIn("leader name does not match", str(error))
 
     def test_others(self) -> None:

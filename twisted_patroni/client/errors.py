@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from twisted_patroni.client.values import Eligibility
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,24 +102,49 @@ class Conflict(Refused):
 
 
 class PreconditionFailed(Refused):
-    """Status 412: as things are it cannot be done.
-
-    :ivar candidates: for each candidate whether it could take over, and if not, why not.
-    """
+    """Status 412: as things are it cannot be done."""
 
     @property
-    def candidates(self) -> list[Mapping[str, Any]]:
-        """What the node told of each candidate; nothing if it told nothing."""
+    def candidates(self) -> tuple[Eligibility, ...]:
+        """For each candidate whether it could take over; nothing if the node told nothing."""
         try:
             found = self.response.json()
         except BrokenAnswer:
-            return []
-        listed = found.get("candidates") if isinstance(found, dict) else None
-        return [each for each in listed or () if isinstance(each, dict)]
+            return ()
+        return Eligibility.listed(found.get("candidates")) if isinstance(found, dict) else ()
 
 
 class Unavailable(Refused):
     """Status 503: not now, or not this node."""
+
+
+class NotSupported(ClientError):
+    """Nothing was done: the node's daemon does not know what was to be asked.
+
+    :param url: what was to be asked.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+    def __str__(self) -> str:
+        return f"{self.url} is not known to the node's daemon"
+
+
+class Disconnected(ClientError):
+    """A node that told what happens does so no more; other nodes may.
+
+    :param url: what was followed.
+    :param reason: why, in half a sentence.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url, self.reason = url, reason
+
+    def __str__(self) -> str:
+        return f"{self.url} {self.reason}"
 
 
 class ClusterUnknown(ClientError):

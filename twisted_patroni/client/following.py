@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.internet.protocol import connectionDone
 from twisted.internet.task import deferLater
 
 from twisted_patroni.client.asking import (
@@ -17,25 +13,20 @@ from twisted_patroni.client.asking import (
     NoAnswer,
     base_url,
     parse_object,
-    reason_of,
     refusal,
 )
 from twisted_patroni.client.plain import has_no_events, snapshot_of
-from twisted_patroni.client.sse import Message, SseParser, TooLong
+from twisted_patroni.client.stream import Stream, is_position, is_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
+    from twisted.internet.interfaces import IReactorTime
     from twisted.web.iweb import IResponse
 
     from twisted_patroni.client.asking import Asker
+    from twisted_patroni.client.sse import Message
 
-#: Seconds between two signs of life of a node that has nothing to tell.
-HEARTBEAT = 15.0
-#: Seconds without any after which it counts as dead.
-SILENCE = 2.5 * HEARTBEAT
 #: Seconds between two looks at a node that has no events.
 POLL = 2.0
 #: Seconds between two searches for a node that has.
@@ -46,8 +37,6 @@ STABLE = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Nodes that are remembered.
 MAX_NODES = 100
-#: Characters of an event's id that is remembered.
-LONGEST_POSITION = 200
 
 #: Messages that are passed on whatever types are asked for: what follows needs them.
 ALWAYS = frozenset({"snapshot", "gap"})
@@ -184,7 +173,7 @@ class Follower:
                 cluster = await self.asker.document(f"{url}/cluster")
                 self._learn(snapshot_of(cluster, self.clock.seconds()))
             response = await self.asker.ask(f"{url}/events{query}", **headers)
-            if _is_stream(response):
+            if is_stream(response):
                 await self._follow(url, response)
             body = await self.asker.read(response)
             if not has_no_events(response.code, body):
@@ -200,7 +189,7 @@ class Follower:
         """
         began = self.clock.seconds()
         self._arrive(url, polling=False)
-        stream = _Stream(self.clock, lambda message: self._take(url, message))
+        stream = Stream(self.clock, lambda message: self._take(url, message))
         response.deliverBody(stream)
         try:
             await stream.ended
@@ -218,7 +207,7 @@ class Follower:
             raise NoAnswer(f"ended it: {reason}" if isinstance(reason, str) else "ended it")
         if not isinstance(event.get("type"), str):
             raise NoAnswer("tells of an event without a type")
-        if _is_position(message.last_id):
+        if is_position(message.last_id):
             self._position = (url, message.last_id)
         self._learn(event)
         if not self.types or event["type"] in self.types | ALWAYS:
@@ -274,61 +263,3 @@ class Follower:
                 return
             await deferLater(self.clock, POLL)
         self._begin()
-
-
-def _is_position(text: str) -> bool:
-    """Tell whether an id is one that can be sent back in a header."""
-    return 0 < len(text) <= LONGEST_POSITION and text.isascii() and text.isprintable()
-
-
-def _is_stream(response: IResponse) -> bool:
-    kinds = response.headers.getRawHeaders("Content-Type") or [""]
-    is_stream: bool = kinds[0].lower().startswith("text/event-stream")
-    return is_stream and response.code == HTTPStatus.OK
-
-
-class _Stream(TwistedProtocol):
-    """The body of an answer that does not end as long as all is well.
-
-    :param clock: tells when it has been silent for too long.
-    :param take: takes each message.
-    :ivar ended: fails when it has ended, with the reason as :class:`NoAnswer`.
-    """
-
-    def __init__(self, clock: IReactorTime, take: Callable[[Message], None]) -> None:
-        self._clock = clock
-        self._take = take
-        self._parser = SseParser()
-        self._silence: IDelayedCall = clock.callLater(SILENCE, self._silent)
-        self.ended: Deferred[None] = Deferred(lambda _: self.stop())
-
-    def stop(self) -> None:
-        """Wait for nothing more."""
-        if self._silence.active():
-            self._silence.cancel()
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def _end(self, reason: Exception) -> None:
-        if not self.ended.called:
-            self.ended.errback(reason)
-
-    def _silent(self) -> None:
-        self._end(NoAnswer(f"has been silent for {SILENCE:g} seconds"))
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.ended.called:
-            return
-        self._silence.reset(SILENCE)
-        try:
-            for message in self._parser.feed(data):
-                self._take(message)
-                if self.ended.called:
-                    return
-        except TooLong as error:
-            self._end(NoAnswer(f"tells too much: {error}"))
-        except Exception as error:  # of the listener, too: whoever runs this is to know
-            self._end(error)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._end(NoAnswer(reason_of(reason.value)))

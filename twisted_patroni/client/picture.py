@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
+from twisted_patroni.client.shapes import listed, mapping, number, text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -13,28 +15,6 @@ if TYPE_CHECKING:
 MAX_MEMBERS, MAX_OPERATIONS = 500, 100
 
 _ENDED = ("succeeded", "failed", "cancelled", "unknown")
-
-
-def text(value: object) -> str | None:
-    """Return a text that is none but a text."""
-    return value if isinstance(value, str) else None
-
-
-def number(value: object) -> int | None:
-    """Return a whole number that is none but that, and of a size that PostgreSQL knows."""
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**64:
-        return None
-    return value
-
-
-def mapping(value: object) -> dict[str, Any]:
-    """Return an object of JSON, an empty one for anything else."""
-    return value if isinstance(value, dict) else {}
-
-
-def listed(value: object) -> list[Any]:
-    """Return a list of JSON, an empty one for anything else."""
-    return value if isinstance(value, list) else []
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 from OpenSSL import SSL
@@ -27,12 +27,13 @@ from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from twisted.web.iweb import IAgent, IResponse
 
 #: Methods after which all is as it was before (RFC 9110 section 9.2.1).
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_T = TypeVar("_T")
 _USER_AGENT = "twisted-patroni"
 _REDIRECTS = range(300, 400)
 # Where TLS ends without a word, the request may have been taken; elsewhere it was not.
@@ -52,6 +53,11 @@ class Pool:
     :param settings: how to connect, who asks, and the bounds.
     :param agent: makes the requests; by default one that connects as the settings say.
     :ivar in_use: how many requests are on their way.
+
+    >>> pool = Pool(reactor, memory.url("a"), agent=memory)
+    >>> response = await pool.request("GET", "/patroni")
+    >>> response.status, response.json()["patroni"]["name"]
+    (200, 'a')
     """
 
     reactor: Any
@@ -63,6 +69,7 @@ class Pool:
     _fresh: IAgent = field(init=False)
     _places: DeferredSemaphore = field(init=False)
     _asking: set[Deferred[Any]] = field(factory=set, init=False)
+    _ending: list[Callable[[], None]] = field(factory=list, init=False)
     _closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -80,6 +87,11 @@ class Pool:
             self._fresh = Agent(self.reactor, policy, patience, pool=once)
         else:
             self._fresh = self.agent
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, and asks nobody any more."""
+        return self._closed
 
     @property
     def idle(self) -> int:
@@ -110,22 +122,44 @@ class Pool:
             included; by default those of the settings.
         :return: cancelling it closes the request's connection. Fails with :class:`Unreachable`,
             :class:`OutcomeUnknown`, :class:`BrokenAnswer` or :class:`PoolClosed`.
-        """
-        return Deferred.fromCoroutine(self._request(method, path, body, headers or {}, timeout))
 
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        timeout: float | None,
-    ) -> Response:
-        if self._closed:
-            raise PoolClosed(f"{self.url}: the pool is closed")
+        >>> pool = Pool(reactor, memory.url("a"), agent=memory)
+        >>> body = b'{"leader": "a", "candidate": "b"}'
+        >>> (await pool.request("POST", "/switchover", body=body)).text
+        'Successfully switched over to "b"'
+        """
+        attempt = self._attempt(method, path, timeout)
+        return Deferred.fromCoroutine(self._known(attempt.run(body, headers or {})))
+
+    def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> Deferred[IResponse]:
+        """Send a GET request, and return the answer when its head is there; the rest may last.
+
+        It has a connection of its own, which is none of those that are counted here.
+
+        :param path: the path and what follows it.
+        :param headers: what to send along.
+        :param timeout: seconds until the head must be there; by default those of the settings.
+        :return: an answer whose body is to be taken, or aborted. Fails as :meth:`request` does.
+
+        >>> pool = Pool(reactor, memory.url("a"), agent=memory)
+        >>> head = await pool.stream("/events", headers={"Accept": "text/event-stream"})
+        >>> head.code
+        200
+        """
+        attempt = self._attempt("GET", path, timeout)
+        return Deferred.fromCoroutine(self._known(attempt.begin(headers or {})))
+
+    def _attempt(self, method: str, path: str, timeout: float | None) -> _Attempt:
         seconds = self.settings.timeout if timeout is None else timeout
-        attempt = _Attempt(self, method, f"{self.url}{path}", seconds)
-        asking = Deferred.fromCoroutine(attempt.run(body, headers))
+        return _Attempt(self, method, f"{self.url}{path}", seconds)
+
+    async def _known(self, attempt: Coroutine[Any, Any, _T]) -> _T:
+        if self._closed:
+            attempt.close()
+            raise PoolClosed(f"{self.url}: the pool is closed")
+        asking = Deferred.fromCoroutine(attempt)
         self._asking.add(asking)
         try:
             return await asking
@@ -136,12 +170,38 @@ class Pool:
         finally:
             self._asking.discard(asking)
 
+    def at_end(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have something called when this is closed, once.
+
+        :param call: is called without arguments.
+        :return: to be called to have it not called any more.
+
+        >>> pool = Pool(reactor, memory.url("a"), agent=memory)
+        >>> forget = pool.at_end(lambda: print("closed"))
+        >>> await pool.close()
+        closed
+        """
+        self._ending.append(call)
+
+        def forget() -> None:
+            if call in self._ending:
+                self._ending.remove(call)
+
+        return forget
+
     def close(self) -> Deferred[None]:
         """Give up what is on its way, and close all connections.
 
         :return: fires when they are closed.
+
+        >>> pool = Pool(reactor, memory.url("a"), agent=memory)
+        >>> await pool.close()
+        >>> pool.closed
+        True
         """
         self._closed = True
+        while self._ending:
+            self._ending.pop()()
         for each in list(self._asking):
             each.cancel()
         closing: Deferred[None] = self._kept.closeCachedConnections()
@@ -177,24 +237,32 @@ class _Attempt:
         pool.in_use += 1
         try:
             left = self.seconds - (clock.seconds() - began)
-            return await self._exchange(body, headers, began, max(0.001, left))
+            return await self._exchange(body, headers, max(0.001, left))
         finally:
             pool.in_use -= 1
             pool._places.release()
 
-    async def _exchange(
-        self, body: bytes | None, headers: Mapping[str, str], began: float, left: float
-    ) -> Response:
-        clock = self.pool.reactor
-        exchange = Deferred.fromCoroutine(self._talk(body, headers))
+    async def begin(self, headers: Mapping[str, str]) -> IResponse:
+        """Make it, on a connection of its own, and return the answer's head."""
+        agent = self.pool._fresh
+        return await self._within(self.seconds, self._head_of(agent, headers))
+
+    async def _within(self, seconds: float, talk: Coroutine[Any, Any, _T]) -> _T:
         try:
-            head, content = await bounded(exchange, left, clock)
+            return await bounded(Deferred.fromCoroutine(talk), seconds, self.pool.reactor)
         except DeferredTimeout:
             raise TimedOut(self.url, f"has not answered within {self.seconds:g} seconds") from None
         except (CancelledError, ClientError):
             raise
         except Exception as error:
             raise self._told(error) from error
+
+    async def _exchange(
+        self, body: bytes | None, headers: Mapping[str, str], left: float
+    ) -> Response:
+        clock = self.pool.reactor
+        began = clock.seconds()
+        head, content = await self._within(left, self._talk(body, headers))
         response = Response(
             self.url,
             head.code,
@@ -212,22 +280,27 @@ class _Attempt:
         self, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[IResponse, bytes]:
         pool = self.pool
+        agent = pool.agent if self.method in SAFE else pool._fresh
+        assert agent is not None
+        head = self._head = await self._head_of(agent, headers, body)
+        collected = Body()
+        head.deliverBody(collected)
+        return head, await collected.complete
+
+    async def _head_of(
+        self, agent: IAgent, headers: Mapping[str, str], body: bytes | None = None
+    ) -> IResponse:
+        login = self.pool.settings.login
         sent = Headers({"User-Agent": [_USER_AGENT]})
-        if pool.settings.login is not None:
-            sent.addRawHeader("Authorization", pool.settings.login.header)
+        if login is not None:
+            sent.addRawHeader("Authorization", login.header)
         if body is not None:
             sent.addRawHeader("Content-Type", "application/json")
         for name, value in headers.items():
             sent.setRawHeaders(name, [value])
-        agent = pool.agent if self.method in SAFE else pool._fresh
-        assert agent is not None
         producer = None if body is None else Bytes(body)
-        head = self._head = await agent.request(
-            self.method.encode("ascii"), self.url.encode("ascii"), sent, producer
-        )
-        collected = Body()
-        head.deliverBody(collected)
-        return head, await collected.complete
+        method, url = self.method.encode("ascii"), self.url.encode("ascii")
+        return await agent.request(method, url, sent, producer)
 
     def _told(self, error: Exception) -> ClientError:
         """Return what an error means for who has asked."""

@@ -23,7 +23,8 @@ class Response:
     :param reason: its phrase.
     :param headers: the headers.
     :param body: the body.
-    :param time: seconds from the request until the answer was complete.
+    :param time: seconds that the server took; the wait for a place among the connections is none of
+        its.
     """
 
     url: str

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from twisted_patroni.client.shapes import documents, mapping, moment, number, text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _documents(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+    from datetime import datetime
 
 
 @frozen
@@ -75,18 +54,43 @@ class Member:
         :param document: the document.
         """
         return cls(
-            name=_text(document.get("name")) or "",
-            role=_text(document.get("role")),
-            state=_text(document.get("state")),
-            api_url=_text(document.get("api_url")),
-            host=_text(document.get("host")),
-            port=_number(document.get("port")),
-            timeline=_number(document.get("timeline")),
-            lag=_number(document.get("lag")),
-            tags=_mapping(document.get("tags")),
+            name=text(document.get("name")) or "",
+            role=text(document.get("role")),
+            state=text(document.get("state")),
+            api_url=text(document.get("api_url")),
+            host=text(document.get("host")),
+            port=number(document.get("port")),
+            timeline=number(document.get("timeline")),
+            lag=number(document.get("lag")),
+            tags=mapping(document.get("tags")),
             pending_restart=document.get("pending_restart") is True,
             document=document,
         )
+
+
+@frozen
+class Schedule:
+    """A switchover that is still to come.
+
+    :param at: when.
+    :param leader: who leads until then.
+    :param candidate: who is to lead then; ``None`` for the best.
+    """
+
+    at: datetime | None
+    leader: str | None = None
+    candidate: str | None = None
+
+    @classmethod
+    def of(cls, document: object) -> Schedule | None:
+        """Read a scheduled switchover's document, which may not be there.
+
+        :param document: the document.
+        """
+        if not isinstance(document, dict) or not document:
+            return None
+        leader, candidate = text(document.get("from")), text(document.get("to"))
+        return cls(moment(document.get("at")), leader, candidate)
 
 
 @frozen
@@ -96,12 +100,14 @@ class Cluster:
     :param scope: its name.
     :param members: its members.
     :param paused: automatic failover is off.
+    :param switchover: the one that is scheduled.
     :param document: all that was told.
     """
 
     scope: str | None
     members: tuple[Member, ...]
     paused: bool = False
+    switchover: Schedule | None = None
     document: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
 
     @property
@@ -115,9 +121,42 @@ class Cluster:
 
         :param document: the document.
         """
-        members = tuple(map(Member.of, _documents(document.get("members"))))
-        scope = _text(document.get("scope"))
-        return cls(scope, members, document.get("pause") is True, document)
+        members = tuple(map(Member.of, documents(document.get("members"))))
+        scope, switchover = text(document.get("scope")), document.get("scheduled_switchover")
+        paused = document.get("pause") is True
+        return cls(scope, members, paused, Schedule.of(switchover), document)
+
+
+@frozen
+class Drain:
+    """A node that load balancers are told to leave.
+
+    :param since: when that was asked for.
+    :param owner: by whom.
+    :param reason: what for.
+    :param expires: when it ends by itself; ``None`` for never.
+    :param primary: checks that look for a primary are told so, too.
+    """
+
+    since: datetime | None = None
+    owner: str | None = None
+    reason: str | None = None
+    expires: datetime | None = None
+    primary: bool = False
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Drain:
+        """Read the document of ``GET /drain``.
+
+        :param document: the document.
+        """
+        return cls(
+            since=moment(document.get("since")),
+            owner=text(document.get("owner")),
+            reason=text(document.get("reason")),
+            expires=moment(document.get("expires")),
+            primary=document.get("primary") is True,
+        )
 
 
 @frozen
@@ -132,7 +171,10 @@ class NodeStatus:
     :param timeline: its timeline.
     :param patroni_version: the engine's.
     :param pending_restart: parameters wait for a restart.
-    :param drained: load balancers are told to leave it.
+    :param replication_state: a replica's: ``streaming`` or ``in archive recovery``.
+    :param paused: automatic failover is off.
+    :param tags: its tags.
+    :param drain: load balancers are told to leave it.
     :param document: all that was told.
     """
 
@@ -144,8 +186,16 @@ class NodeStatus:
     timeline: int | None = None
     patroni_version: str | None = None
     pending_restart: bool = False
-    drained: bool = False
+    replication_state: str | None = None
+    paused: bool = False
+    tags: Mapping[str, Any] = field(factory=dict)
+    drain: Drain | None = None
     document: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
+
+    @property
+    def drained(self) -> bool:
+        """Whether load balancers are told to leave it."""
+        return self.drain is not None
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> NodeStatus:
@@ -153,17 +203,20 @@ class NodeStatus:
 
         :param document: the document.
         """
-        patroni = _mapping(document.get("patroni"))
+        patroni, drain = mapping(document.get("patroni")), document.get("drain")
         return cls(
-            name=_text(patroni.get("name")),
-            scope=_text(patroni.get("scope")),
-            state=_text(document.get("state")),
-            role=_text(document.get("role")),
-            server_version=_number(document.get("server_version")),
-            timeline=_number(document.get("timeline")),
-            patroni_version=_text(patroni.get("version")),
+            name=text(patroni.get("name")),
+            scope=text(patroni.get("scope")),
+            state=text(document.get("state")),
+            role=text(document.get("role")),
+            server_version=number(document.get("server_version")),
+            timeline=number(document.get("timeline")),
+            patroni_version=text(patroni.get("version")),
             pending_restart=document.get("pending_restart") is True,
-            drained=isinstance(document.get("drain"), dict),
+            replication_state=text(document.get("replication_state")),
+            paused=document.get("pause") is True,
+            tags=mapping(document.get("tags")),
+            drain=Drain.of(drain) if isinstance(drain, dict) else None,
             document=document,
         )
 
@@ -192,7 +245,7 @@ class HistoryEntry:
         :param line: the line.
         """
         timeline, lsn, reason, time, leader = [*line, *[None] * 5][:5]
-        return cls(_number(timeline) or 0, _number(lsn), _text(reason), _time(time), _text(leader))
+        return cls(number(timeline) or 0, number(lsn), text(reason), moment(time), text(leader))
 
 
 @frozen
@@ -202,6 +255,9 @@ class Operation:
     :param id: its name.
     :param kind: what is done.
     :param state: ``accepted``, ``running``, ``succeeded``, ``failed``, ``cancelled``, ``unknown``.
+    :param node: where it was asked for.
+    :param created: when it was asked for.
+    :param scheduled_at: when it is to begin, if that is not at once.
     :param steps: what has happened so far.
     :param status: the HTTP status that a waiting client gets; ``None`` before the end.
     :param text: what it is told.
@@ -212,6 +268,9 @@ class Operation:
     id: str
     kind: str | None
     state: str | None
+    node: str | None = None
+    created: datetime | None = None
+    scheduled_at: datetime | None = None
     steps: tuple[str, ...] = ()
     status: int | None = None
     text: str | None = None
@@ -234,15 +293,18 @@ class Operation:
 
         :param document: the document.
         """
-        result = _mapping(document.get("result"))
-        steps = (_text(step.get("text")) for step in _documents(document.get("steps")))
+        result = mapping(document.get("result"))
+        steps = (text(step.get("text")) for step in documents(document.get("steps")))
         return cls(
-            id=_text(document.get("id")) or "",
-            kind=_text(document.get("kind")),
-            state=_text(document.get("state")),
+            id=text(document.get("id")) or "",
+            kind=text(document.get("kind")),
+            state=text(document.get("state")),
+            node=text(document.get("node")),
+            created=moment(document.get("created")),
+            scheduled_at=moment(document.get("scheduled_at")),
             steps=tuple(step for step in steps if step is not None),
-            status=_number(result.get("status")),
-            text=_text(result.get("text")),
+            status=number(result.get("status")),
+            text=text(result.get("text")),
             cancellable=document.get("cancellable") is True,
             document=document,
         )
@@ -263,3 +325,76 @@ class Outcome:
     def scheduled(self) -> bool:
         """Whether it is still to come."""
         return self.status == 202
+
+
+@frozen
+class Eligibility:
+    """Whether a member could take over.
+
+    :param name: its name.
+    :param eligible: it could.
+    :param reason: why not, if it could not.
+    """
+
+    name: str
+    eligible: bool
+    reason: str | None = None
+
+    @classmethod
+    def listed(cls, found: object) -> tuple[Eligibility, ...]:
+        """Read the list ``candidates`` of an answer; what is none is an empty one.
+
+        :param found: the list.
+        """
+        return tuple(
+            cls(
+                name=text(each.get("name")) or "",
+                eligible=each.get("eligible") is True,
+                reason=text(each.get("reason")),
+            )
+            for each in documents(found)
+        )
+
+
+@frozen
+class Forecast:
+    """What would come of a request.
+
+    :param possible: it would be done.
+    :param action: what is asked for.
+    :param reason: what is in its way.
+    :param node: who would do it, if it is about one node.
+    :param leader: who leads now.
+    :param candidate: who is to lead.
+    :param candidates: for each member in question whether it could take over.
+    :param scheduled_at: when it would begin, if not at once.
+    :param document: all that was told.
+    """
+
+    possible: bool
+    action: str | None = None
+    reason: str | None = None
+    node: str | None = None
+    leader: str | None = None
+    candidate: str | None = None
+    candidates: tuple[Eligibility, ...] = ()
+    scheduled_at: datetime | None = None
+    document: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Forecast:
+        """Read the answer to a dry run.
+
+        :param document: the document.
+        """
+        return cls(
+            possible=document.get("possible") is True,
+            action=text(document.get("action")),
+            reason=text(document.get("reason")),
+            node=text(document.get("node")),
+            leader=text(document.get("leader")),
+            candidate=text(document.get("candidate")),
+            candidates=Eligibility.listed(document.get("candidates")),
+            scheduled_at=moment(document.get("scheduled_at")),
+            document=document,
+        )

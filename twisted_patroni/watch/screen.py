@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from twisted_patroni.client.picture import Member, Picture, mapping, text
+from twisted_patroni.client.shapes import mapping, text
 from twisted_patroni.watch.sentences import drained, operation, planned, scheduled
 from twisted_patroni.watch.text import clean, cut, fit, moment, size, span, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from twisted_patroni.client.picture import Member, Picture
 
 BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "1;31", "32", "33"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from twisted_patroni.client.picture import Picture, listed, mapping, number, text
+from twisted_patroni.client.picture import Picture
+from twisted_patroni.client.shapes import listed, mapping, number, text
 from twisted_patroni.watch.text import at, clean
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
-from twisted_patroni.client.picture import Picture, text
+from twisted_patroni.client.picture import Picture
+from twisted_patroni.client.shapes import text
 from twisted_patroni.watch.screen import Link, Told, ansi, draw
 from twisted_patroni.watch.sentences import sentences
 from twisted_patroni.watch.text import at, clean
