@@ -66,8 +66,9 @@ class Candidate:
 def choose(candidates: Sequence[Candidate], random: Callable[[], float], now: float) -> Candidate:
     """Return one of several members, at random: rather one that is fast and has little to do.
 
-    Where a request would have to wait it is sent only if it would have to everywhere. Those that have failed lately are left out, unless all have: then it is the one whose failure
-    is the longest ago.
+    Where a request would have to wait it is sent only if it would have to everywhere. Those that
+    have failed lately are left out, unless all have: then it is the one whose failure is the
+    longest ago.
 
     :param candidates: the members, one at least.
     :param random: a number from 0 to 1, a new one for each call.

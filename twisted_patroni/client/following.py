@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 
 from twisted_patroni.client.asking import (
     AddressError,
@@ -21,7 +21,7 @@ from twisted_patroni.client.stream import Stream, is_position, is_stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.iweb import IResponse
 
     from twisted_patroni.client.asking import Asker
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a node that has no events.
 POLL = 2.0
+#: Seconds between them at least, however much of a hurry there is.
+QUICK = 0.25
 #: Seconds between two searches for a node that has.
 SEARCH = 30.0
 #: Seconds that a connection must last for the others to be worth a new attempt at once.
@@ -70,6 +72,7 @@ class Listener(Protocol):
         """Take an event, a snapshot or the news of a gap.
 
         :param event: the object, as the node sent it; its ``type`` is a text.
+        :raise NoAnswer: to be told by another node: what this one tells is of no use.
         """
 
 
@@ -105,6 +108,8 @@ class Follower:
     _plain: list[str] = field(factory=list, init=False)
     _rounds: int = field(default=0, init=False)
     _shown: Any = field(default=None, init=False)
+    _stream: Stream | None = field(default=None, init=False)
+    _waiting: tuple[IDelayedCall, float] | None = field(default=None, init=False)
 
     async def run(self) -> None:
         """Follow the cluster until this is cancelled."""
@@ -121,8 +126,38 @@ class Follower:
             else:
                 pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._rounds, 10))
                 self._rounds += 1
-                await deferLater(self.clock, pause * (0.5 + self.random() / 2))
+                await self._pause(pause * (0.5 + self.random() / 2), FIRST_PAUSE)
                 self._begin()
+
+    def leave(self, url: str, reason: str) -> None:
+        """Go on with the next node, if it is this one that tells events.
+
+        :param url: the node.
+        :param reason: why: what it does, without its name.
+        """
+        if self._stream is not None and self._at is not None and self._at[0] == url:
+            self._stream.end(NoAnswer(reason))
+
+    def hurry(self) -> None:
+        """Wait no longer than it must be, before the next look or the next round of attempts."""
+        if self._waiting is not None and self._waiting[0].active():
+            call, earliest = self._waiting
+            call.reset(max(0.0, min(call.getTime(), earliest) - self.clock.seconds()))
+
+    async def _pause(self, seconds: float, least: float) -> None:
+        """Wait.
+
+        :param seconds: how long.
+        :param least: how long if there is a hurry.
+        """
+        over: Deferred[None] = Deferred()
+        call = self.clock.callLater(seconds, over.callback, None)
+        self._waiting = (call, self.clock.seconds() + least)
+        try:
+            await over
+        finally:
+            if call.active():
+                call.cancel()
 
     def known(self) -> Iterable[str]:
         """Return the nodes that are known: those given, and those learned."""
@@ -189,11 +224,12 @@ class Follower:
         """
         began = self.clock.seconds()
         self._arrive(url, polling=False)
-        stream = Stream(self.clock, lambda message: self._take(url, message))
+        stream = self._stream = Stream(self.clock, lambda message: self._take(url, message))
         response.deliverBody(stream)
         try:
             await stream.ended
         finally:
+            self._stream = None
             stream.stop()
             if self.clock.seconds() - began >= STABLE:
                 self._begin(url)
@@ -207,11 +243,11 @@ class Follower:
             raise NoAnswer(f"ended it: {reason}" if isinstance(reason, str) else "ended it")
         if not isinstance(event.get("type"), str):
             raise NoAnswer("tells of an event without a type")
+        if not self.types or event["type"] in self.types | ALWAYS:
+            self.listener.received(event)
         if is_position(message.last_id):
             self._position = (url, message.last_id)
         self._learn(event)
-        if not self.types or event["type"] in self.types | ALWAYS:
-            self.listener.received(event)
 
     # Where the nodes are
 
@@ -247,19 +283,21 @@ class Follower:
         while self.clock.seconds() < until:
             try:
                 cluster = await self.asker.document(f"{url}/cluster")
+                self._rounds = 0
+                self._arrive(url, polling=True)
+                self._show(snapshot_of(cluster, self.clock.seconds()))
             except NoAnswer as error:
                 self._lost(url, str(error))
                 # One that answered has turned silent: all others are worth an attempt.
                 self._begin(url)
                 return
-            self._rounds = 0
-            self._arrive(url, polling=True)
-            snapshot = snapshot_of(cluster, self.clock.seconds())
-            self._learn(snapshot)
-            if snapshot["data"] != self._shown:
-                self._shown = snapshot["data"]
-                self.listener.received(snapshot)
             if self._next() is not None:  # it has named one that may be better
                 return
-            await deferLater(self.clock, POLL)
+            await self._pause(POLL, QUICK)
         self._begin()
+
+    def _show(self, snapshot: Mapping[str, Any]) -> None:
+        if snapshot["data"] != self._shown:
+            self.listener.received(snapshot)
+            self._shown = snapshot["data"]
+        self._learn(snapshot)

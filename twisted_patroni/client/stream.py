@@ -83,13 +83,17 @@ class Stream(Protocol):
         if silence is not None and silence.active():
             silence.cancel()
 
-    def _end(self, reason: Exception) -> None:
+    def end(self, reason: Exception) -> None:
+        """Read nothing more.
+
+        :param reason: why.
+        """
         self._hush()
         if not self.ended.called:
             self.ended.errback(reason)
 
     def _silent(self) -> None:
-        self._end(NoAnswer(f"has been silent for {SILENCE:g} seconds"))
+        self.end(NoAnswer(f"has been silent for {SILENCE:g} seconds"))
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on the messages that are complete by now."""
@@ -103,10 +107,10 @@ class Stream(Protocol):
                 if self.ended.called:
                     return
         except TooLong as error:
-            self._end(NoAnswer(f"tells too much: {error}"))
+            self.end(NoAnswer(f"tells too much: {error}"))
         except Exception as error:  # of who takes them, too: whoever waits for the end is to know
-            self._end(error)
+            self.end(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Know that there are no more."""
-        self._end(NoAnswer(reason_of(reason.value)))
+        self.end(NoAnswer(reason_of(reason.value)))
