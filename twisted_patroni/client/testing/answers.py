@@ -1,0 +1,193 @@
+"""Answers in memory, as :class:`twisted.web.iweb.IAgent` gives them: complete ones, and streams."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IResponse
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twisted.internet.interfaces import IProtocol
+
+JSON, TEXT = "application/json", "text/html"
+
+
+@frozen
+class Answer:
+    """What a node answers.
+
+    :param status: the HTTP status.
+    :param body: the body.
+    :param headers: the headers.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(factory=dict)
+
+    @classmethod
+    def document(cls, status: int, content: object, **headers: str) -> Answer:
+        """Return an answer in JSON.
+
+        :param status: the status.
+        :param content: the document.
+        :param headers: further headers, underscores standing for hyphens.
+        """
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return cls(status, json.dumps(content).encode(), {"Content-Type": JSON, **more})
+
+    @classmethod
+    def sentence(cls, status: int, text: str) -> Answer:
+        """Return an answer in words, labelled as upstream labels them.
+
+        :param status: the status.
+        :param text: the words.
+        """
+        return cls(status, text.encode(), {"Content-Type": TEXT})
+
+    def response(self, *, is_head: bool = False) -> MemoryResponse:
+        """Return it as an agent does.
+
+        :param is_head: without the body.
+        """
+        response = MemoryResponse(self.status, self.headers)
+        response.send(b"" if is_head else self.body)
+        response.end(ResponseDone())
+        return response
+
+
+@define(eq=False)
+class _Wire:
+    """The transport that who reads a body is given.
+
+    :param closed: called when that end is closed.
+    """
+
+    closed: Callable[[], None]
+
+    def loseConnection(self) -> None:
+        """Close it."""
+        self.closed()
+
+    abortConnection = stopProducing = loseConnection
+
+    def pauseProducing(self) -> None:
+        """Do nothing: what there is is passed on at once."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: what there is is passed on at once."""
+
+
+@implementer(IResponse)
+@define(eq=False)
+class MemoryResponse:
+    """An answer whose body is passed on as soon as it is there.
+
+    :param code: the status.
+    :param given: the headers.
+    :param left: called when the client does not want more.
+    """
+
+    code: int
+    given: Mapping[str, str] = field(factory=dict)
+    left: Callable[[], None] = lambda: None
+    version: tuple[bytes, int, int] = field(default=(b"HTTP", 1, 1), init=False)
+    headers: Headers = field(init=False)
+    length: Any = field(default=0, init=False)
+    request: Any = field(default=None, init=False)
+    previousResponse: IResponse | None = field(default=None, init=False)
+    _unread: list[bytes] = field(factory=list, init=False)
+    _reader: Any = field(default=None, init=False)
+    _end: Exception | None = field(default=None, init=False)
+    _gone: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.headers = Headers({name: [value] for name, value in self.given.items()})
+
+    @property
+    def phrase(self) -> bytes:
+        """The phrase that goes with the status."""
+        try:
+            return HTTPStatus(self.code).phrase.encode("ascii")
+        except ValueError:
+            return b"Unknown"
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """Keep the answer that has led to this one.
+
+        :param response: the answer.
+        """
+        self.previousResponse = response
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """Pass the body on: what is there now, and later what comes.
+
+        :param protocol: who reads it.
+        """
+        self._reader = protocol
+        protocol.makeConnection(_Wire(self._close))  # type: ignore[arg-type]
+        for data in self._unread:
+            self._pass_on(data)
+        self._unread.clear()
+        if self._end is not None:
+            self._finish(self._end)
+
+    def send(self, data: bytes) -> None:
+        """Send a piece of the body.
+
+        :param data: the piece.
+        """
+        self.length += len(data)
+        if self._reader is None:
+            self._unread.append(data)
+        else:
+            self._pass_on(data)
+
+    def end(self, reason: Exception) -> None:
+        """End the body.
+
+        :param reason: why: :class:`twisted.web.client.ResponseDone` if it is complete.
+        """
+        self._end = reason
+        if self._reader is not None:
+            self._finish(reason)
+
+    def _pass_on(self, data: bytes) -> None:
+        if data and not self._gone:
+            self._reader.dataReceived(data)
+
+    def _finish(self, reason: Exception) -> None:
+        if not self._gone:
+            self._gone = True
+            self._reader.connectionLost(Failure(reason))
+
+    def _close(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self.left()
+
+
+@define(eq=False)
+class Collected:
+    """Collects a request's body."""
+
+    parts: list[bytes] = field(factory=list)
+
+    def write(self, data: bytes) -> None:
+        """Take a piece."""
+        self.parts.append(data)
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """Do nothing: all is taken at once."""
+
+    def unregisterProducer(self) -> None:
+        """Do nothing: all is taken at once."""

@@ -1,0 +1,162 @@
+"""Events of a cluster in memory: how they are found, and how they are told as a stream."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+from twisted.web.client import ResponseDone
+
+from twisted_patroni.client.testing.answers import MemoryResponse
+from twisted_patroni.client.testing.nodes import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.task import Clock
+
+    from twisted_patroni.client.testing.nodes import MemoryNode, Shared
+
+#: Seconds between two signs of life.
+HEARTBEAT = 15.0
+_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
+_UNTOLD = ("lag",)
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Return type and data of each event between two pictures.
+
+    :param old: the first.
+    :param new: the second.
+    """
+    before, after = old["cluster"], new["cluster"]
+    if after["leader"] is not None and after["leader"] != old["last_leader"]:
+        yield "leader", {"old": old["last_leader"], "new": after["leader"], "timeline": None}
+    if before != after:
+        yield "cluster", {**after, **_difference(before, after)}
+    for name in sorted({**old["members"], **new["members"]}):
+        was, now = old["members"].get(name), new["members"].get(name)
+        if was is None or now is None:
+            change = "joined" if was is None else "left"
+            yield "member", {"name": name, "change": change, "member": now}
+        elif difference := _difference(was, now):
+            yield "member", {"name": name, "change": "changed", "member": now, **difference}
+    if old["config"] != new["config"]:
+        keys = sorted({**old["config"], **new["config"]})
+        pairs = {
+            key: {"old": old["config"].get(key), "new": new["config"].get(key)} for key in keys
+        }
+        yield "config", {"changed": {k: v for k, v in pairs.items() if v["old"] != v["new"]}}
+    names = ("timeline", "lsn", "reason", "time", "leader")
+    for line in new["history"][len(old["history"]) :]:
+        yield "history", dict(zip(names, line, strict=True))
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    changed = [key for key in new if key not in _UNTOLD and old[key] != new[key]]
+    return {"changed": changed, "old": {key: old[key] for key in changed}} if changed else {}
+
+
+@define(eq=False)
+class Subscriber:
+    """One client that follows a node.
+
+    :param node: the node.
+    :param shared: the cluster.
+    :param types: the types of events that it wants; none for all.
+    :ivar response: the answer.
+    """
+
+    node: MemoryNode
+    shared: Shared
+    types: frozenset[str]
+    response: MemoryResponse = field(init=False)
+    _sent: int = field(default=0, init=False)
+    _beat: IDelayedCall | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.response = MemoryResponse(200, _HEADERS, self.leave)
+
+    @property
+    def _clock(self) -> Clock:
+        return self.shared.clock
+
+    def greet(self, position: str) -> None:
+        """Begin: after a position, or with a snapshot.
+
+        :param position: what the client came with; empty for nothing.
+        """
+        node = self.node
+        self.response.send(b": \n\n")
+        number, _, stream = position.partition(".")
+        oldest = node.log[0]["number"] if node.log else node.newest + 1
+        after = int(number) if number.isdigit() else 0
+        if position and stream in ("", node.stream) and oldest - 1 <= after <= node.newest:
+            self._sent = after
+        else:
+            if position:
+                self._send("gap", {"after": after, "oldest": oldest}, None)
+            self._send("snapshot", self.shared.snapshot(node), node.newest)
+            self._sent = node.newest
+        node.subscribers.append(self)
+        self._beat = self._clock.callLater(HEARTBEAT, self._heart)
+        self.flush()
+
+    def flush(self) -> None:
+        """Tell what has not been told yet."""
+        for event in list(self.node.log):
+            if event["number"] > self._sent and not self.node.silent:
+                self._sent = event["number"]
+                if not self.types or event["type"] in self.types:
+                    self._write(event, self._sent)
+
+    def _send(self, kind: str, data: Any, number: int | None) -> None:
+        now = self._clock.seconds()
+        self._write(event_of(kind, data, number or self.node.newest, now), number)
+
+    def _write(self, event: Mapping[str, Any], number: int | None) -> None:
+        name = "" if number is None else f"id: {number}.{self.node.stream}\n"
+        text = json.dumps(event, separators=(",", ":"))
+        self.response.send(f"event: {event['type']}\n{name}data: {text}\n\n".encode())
+
+    def _heart(self) -> None:
+        self._beat = self._clock.callLater(HEARTBEAT, self._heart)
+        if not self.node.silent:
+            self.response.send(b": \n\n")
+
+    def leave(self) -> None:
+        """Tell nothing more."""
+        if self in self.node.subscribers:
+            self.node.subscribers.remove(self)
+        if self._beat is not None and self._beat.active():
+            self._beat.cancel()
+
+    def dismiss(self, reason: str) -> None:
+        """End it, as a node does that shuts down.
+
+        :param reason: why.
+        """
+        self.leave()
+        self.response.send(b"event: end\ndata: %s\n\n" % json.dumps({"reason": reason}).encode())
+        self.response.end(ResponseDone())
+
+    def cut(self, reason: Exception) -> None:
+        """End it without a word.
+
+        :param reason: why.
+        """
+        self.leave()
+        self.response.end(reason)
+
+
+def event_of(kind: str, data: Any, number: int, now: float) -> dict[str, Any]:
+    """Return an event's object.
+
+    :param kind: its type.
+    :param data: what it tells.
+    :param number: its number.
+    :param now: the present time.
+    """
+    return {"number": number, "time": moment(now), "type": kind, "data": data}

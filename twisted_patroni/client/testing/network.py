@@ -1,0 +1,165 @@
+"""The network of a cluster in memory: an agent that asks the members, and what is on its way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from attrs import define
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionLost, DNSLookupError
+from twisted.internet.error import ConnectionRefusedError as RefusedConnection
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed
+from twisted.web.iweb import IAgent
+from zope.interface import implementer
+
+from twisted_patroni.client.testing.answers import Answer, Collected
+from twisted_patroni.client.testing.pages import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.task import Clock
+    from twisted.web.http_headers import Headers
+    from twisted.web.iweb import IBodyProducer, IResponse
+
+    from twisted_patroni.client.testing.nodes import MemoryNode
+    from twisted_patroni.client.testing.pages import Pages
+
+
+def _lost() -> Exception:
+    return ResponseFailed([Failure(ConnectionLost())])
+
+
+@define(eq=False)
+class _Flight:
+    """A request that is on its way.
+
+    :param node: who is asked.
+    :param path: what for.
+    :param question: the request.
+    :param answer: the answer to come.
+    :param timer: when it comes.
+    """
+
+    node: MemoryNode
+    path: str
+    question: Question
+    answer: Deferred[IResponse]
+    timer: IDelayedCall | None = None
+
+    def end(self) -> None:
+        """Wait no more for the time of the answer."""
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+
+
+@implementer(IAgent)
+class MemoryNetwork:
+    """Brings requests to members, and their answers back.
+
+    :param clock: for all waiting.
+    :param nodes: the members by name.
+    :param pages: what they answer.
+    :ivar asked: method and URL of each request, in order.
+    """
+
+    def __init__(self, clock: Clock, nodes: Mapping[str, MemoryNode], pages: Pages) -> None:
+        self.clock = clock
+        self.asked: list[tuple[str, str]] = []
+        self._nodes = nodes
+        self._hosts = {urlsplit(node.url).netloc: node for node in nodes.values()}
+        self._pages = pages
+        self._flights: list[_Flight] = []
+
+    @property
+    def open(self) -> int:
+        """How many requests are on their way, those that follow events included.
+
+        >>> memory.open
+        0
+        """
+        following = sum(len(node.subscribers) for node in self._nodes.values())
+        return len(self._flights) + following
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Ask a member, as :meth:`twisted.web.iweb.IAgent.request` has it.
+
+        :param method: the method.
+        :param uri: the URL.
+        :param headers: the headers.
+        :param bodyProducer: the body.
+        """
+        url = uri.decode("ascii")
+        parts = urlsplit(url)
+        self.asked.append((method.decode("ascii"), url))
+        node = self._hosts.get(parts.netloc)
+        if node is None:
+            return fail(DNSLookupError(f"no member is at {parts.netloc}"))
+        refusal = RefusedConnection() if not node.alive else node.refusal
+        if refusal is not None:
+            return fail(refusal)
+        given = {
+            name.decode("latin-1").lower(): values[0].decode("latin-1")
+            for name, values in ([] if headers is None else headers.getAllRawHeaders())
+        }
+        body = Collected()
+        if bodyProducer is not None:
+            # Those of the client are done at once.
+            bodyProducer.startProducing(body)
+        asked = Question.of(
+            method.decode("ascii"), parts.path, parts.query, given, b"".join(body.parts)
+        )
+        return self._take(node, parts.path, asked)
+
+    def _named(self, name: str) -> MemoryNode:
+        if name not in self._nodes:
+            raise ValueError(f"{name!r} is none of the members: {', '.join(self._nodes)}")
+        return self._nodes[name]
+
+    def _flights_to(self, node: MemoryNode) -> list[_Flight]:
+        return [each for each in self._flights if each.node is node]
+
+    def _cut(self, node: MemoryNode) -> None:
+        """Break all connections of a member."""
+        for flight in self._flights_to(node):
+            self._flights.remove(flight)
+            flight.end()
+            flight.answer.errback(Failure(_lost()))
+        for subscriber in list(node.subscribers):
+            subscriber.cut(_lost())
+
+    def _take(self, node: MemoryNode, path: str, asked: Question) -> Deferred[IResponse]:
+        answer: Deferred[IResponse] = Deferred(lambda _: self._give_up(flight))
+        flight = _Flight(node, path, asked, answer)
+        self._flights.append(flight)
+        if node.delay:
+            flight.timer = self.clock.callLater(node.delay, self._arrive, flight)
+        else:
+            self._arrive(flight)
+        return answer
+
+    def _arrive(self, flight: _Flight) -> None:
+        node, asked = flight.node, flight.question
+        if flight not in self._flights or node.silent or flight.path in node.hung:
+            return
+        self._flights.remove(flight)
+        flight.end()
+        found = node.canned.get(flight.path) or self._pages.answer(node, asked)
+        is_head = asked.method == "HEAD"
+        response = found.response(is_head=is_head) if isinstance(found, Answer) else found
+        if not flight.answer.called:
+            flight.answer.callback(response)
+
+    def _give_up(self, flight: _Flight) -> None:
+        flight.end()
+        if flight in self._flights:
+            self._flights.remove(flight)
