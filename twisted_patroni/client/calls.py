@@ -8,26 +8,24 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 
-from twisted_patroni.client.balance import choose, fitting
 from twisted_patroni.client.errors import (
     BrokenAnswer,
     ClientError,
-    NoLeader,
     NoMember,
     OutcomeUnknown,
     Unreachable,
 )
 from twisted_patroni.client.pool import SAFE
-from twisted_patroni.client.response import Response
+from twisted_patroni.client.searching import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Mapping
 
     from twisted.internet.interfaces import IDelayedCall
 
-    from twisted_patroni.client.balance import Candidate, Target
+    from twisted_patroni.client.balance import Candidate
     from twisted_patroni.client.crew import Crew
+    from twisted_patroni.client.response import Response
     from twisted_patroni.client.values import Member
 
 #: Seconds that a member which leads no more has to answer what must not be asked twice: one that
@@ -35,165 +33,85 @@ if TYPE_CHECKING:
 GRACE = 5.0
 #: Seconds without an answer after which a member is looked at.
 SLOW = 1.0
-#: Seconds between two attempts when nobody could be asked: at first, and at most.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
-#: Seconds that are not worth an attempt.
-MOMENT = 0.001
 
 
 class Moved(Exception):
     """Whoever was asked is not the one to ask any more, and it does no harm to ask another."""
 
 
-@define(eq=False)
-class Call:
+@define(eq=False, kw_only=True)
+class Call(Search):
     """A request, to whichever members it takes.
 
-    :param crew: the members.
+    With ``retry`` a refusal for now is waited out, too.
+
     :param method: the method.
     :param path: the path and what follows it.
     :param body: what to send.
     :param headers: what to send along.
-    :param target: ``leader``, ``replica`` or ``any``.
-    :param lag: bytes that a replica may be behind.
-    :param fallback: the leader will do where there is no replica.
-    :param retry: a refusal for now, and the lack of anybody to ask, are waited out.
-    :param deadline: when it must have been answered.
     """
 
-    crew: Crew
     method: str
     path: str
     body: bytes | None
     headers: Mapping[str, str] | None
-    target: Target
-    lag: int | None
-    fallback: bool
-    retry: bool
-    deadline: float
-    _tried: set[str] = field(factory=set, init=False)
     _broken: set[str] = field(factory=set, init=False)
-    _pause: float = field(default=FIRST_PAUSE, init=False)
-    _last: Response | ClientError | None = field(default=None, init=False)
 
     @property
     def safe(self) -> bool:
         """Whether it can be sent twice."""
         return self.method in SAFE
 
-    def left(self) -> float:
-        """Return the seconds until it must have been answered."""
-        seconds: float = self.deadline - self.crew.reactor.seconds()
-        return seconds
+    @property
+    def patient(self) -> bool:
+        """Whether it is worth to wait when nobody is left to be asked.
+
+        What was cut off while it was asked has a failover to wait for.
+        """
+        return self.retry or bool(self._broken)
 
     async def run(self) -> Response:
         """Make it.
 
         :raise ClientError: if nobody has answered.
         """
-        while True:
-            candidate = self._choice()
-            if candidate is not None and self.left() > MOMENT:
-                response = await self._ask(candidate)
-                if response is not None:
+        refusal = None
+        while (candidate := await self.next()) is not None:
+            response = await self._ask(candidate)
+            if response is not None:
+                if response.status != HTTPStatus.SERVICE_UNAVAILABLE or not self.retry:
                     return response
-            elif not await self._later():
-                return self._end()
-
-    # Whom to ask
-
-    def _members(self) -> Iterator[list[Member]]:
-        """Give those who will do, and after them those who will do for want of better."""
-        leader = self.crew.topology.leader
-        led = [] if leader is None else [leader]
-        if self.target != "leader":
-            yield fitting(self.crew.topology.members, self.target, self.lag)
-        if self.target == "leader" or self.fallback:
-            yield led
-
-    def _choice(self) -> Candidate | None:
-        for members in self._members():
-            found = [
-                each for each in self.crew.candidates(members) if each.pool.url not in self._tried
-            ]
-            if found:
-                return choose(found, self.crew.random, self.crew.reactor.seconds())
-        return None
-
-    def others(self, url: str) -> bool:
-        """Tell whether somebody else can be asked.
-
-        :param url: who is asked now.
-        """
-        return any(
-            each.pool.url not in (url, *self._tried)
-            for members in self._members()
-            for each in self.crew.candidates(members)
-        )
-
-    # What comes of it
+                self.crew.topology.doubt(candidate.pool.url)
+            refusal = response
+            self.tried.add(candidate.pool.url)
+        if refusal is not None:
+            return refusal
+        raise self.in_vain()
 
     async def _ask(self, candidate: Candidate) -> Response | None:
         """Ask a member; return its answer, or nothing if another one is to be asked."""
-        url, crew = candidate.pool.url, self.crew
+        url = candidate.pool.url
         try:
-            response = await Flight(self, candidate).run()
+            return await Flight(self, candidate).run()
         except Moved:
             self._broken.add(url)
         except Unreachable as error:
-            self._last = error
-            candidate.failed(crew.reactor.seconds())
-            crew.topology.doubt(url)
+            self.failed(candidate, error)
         except (OutcomeUnknown, BrokenAnswer) as error:
-            self._last = error
-            candidate.failed(crew.reactor.seconds())
-            crew.topology.doubt(url)
+            self.failed(candidate, error)
             if not self.safe or (url in self._broken and not self.retry):
                 raise
             self._broken.add(url)
-        else:
-            if response.status != HTTPStatus.SERVICE_UNAVAILABLE or not self.retry:
-                return response
-            self._last = response
-            crew.topology.doubt(url)
-        self._tried.add(url)
         return None
 
-    async def _later(self) -> bool:
-        """Wait until it may be worth to ask again, and tell whether there is time to.
+    def failed(self, candidate: Candidate, error: ClientError) -> None:
+        """Know that a member did not do, and rather ask others for a while.
 
-        One that was cut off while it was asked has a failover to wait for, whatever was said of
-        refusals.
+        :param candidate: the member.
+        :param error: why.
         """
-        left = self.left()
-        if left <= MOMENT or not (self.retry or self._broken):
-            return False
-        seconds = self._pause * (0.5 + self.crew.random() / 2)
-        news = await self.crew.news(self._view, min(left, seconds))
-        self._pause = FIRST_PAUSE if news else min(LONGEST_PAUSE, 2 * self._pause)
-        self._tried.clear()
-        return self.left() > MOMENT
-
-    def _view(self) -> list[Any]:
-        """Return what must change for an attempt to be worth it before its time."""
-        return [
-            (each.name, each.api_url, each.role, each.state, each.timeline)
-            for members in self._members()
-            for each in members
-        ]
-
-    def _end(self) -> Response:
-        """Return or raise what has come of it."""
-        if isinstance(self._last, Response):
-            return self._last
-        if self._last is not None and any(self._members()):
-            raise self._last
-        if self.target == "leader":
-            raise NoLeader("the cluster has no leader") from self._last
-        if self.target == "any":
-            raise NoMember("the cluster has no member that can be asked") from self._last
-        bound = "" if self.lag is None else f" within {self.lag} bytes of the leader"
-        raise NoMember(f"the cluster has no replica{bound} that can be asked") from self._last
+        candidate.failed(self.crew.reactor.seconds())
+        super().failed(candidate, error)
 
 
 @define(eq=False)
@@ -227,7 +145,7 @@ class Flight:
         crew.flights.add(self)
         try:
             asked = self._asked = pool.request(
-                call.method, call.path, body=call.body, headers=call.headers, timeout=call.left()
+                call.method, call.path, body=call.body, headers=call.headers, timeout=call.left
             )
             response = await asked
         except CancelledError:

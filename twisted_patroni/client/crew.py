@@ -10,6 +10,7 @@ from twisted.internet.defer import gatherResults
 
 from twisted_patroni.client.asking import AddressError, base_url
 from twisted_patroni.client.balance import Candidate
+from twisted_patroni.client.errors import ClusterUnknown, NoLeader
 from twisted_patroni.client.pool import Pool
 
 if TYPE_CHECKING:
@@ -82,6 +83,42 @@ class Crew:
             url = next(unused, None)
             if url is not None:
                 self._candidates.pop(url)
+
+    async def known(self, seconds: float) -> float:
+        """See to it that the members are known, and return the seconds that are left.
+
+        :param seconds: how long it may take.
+        :raise ClusterUnknown: if it took longer.
+        """
+        topology, clock = self.topology, self.reactor
+        if topology.known:
+            return seconds
+        began = clock.seconds()
+        topology.start()
+        try:
+            await topology.until(lambda: topology.known or None, seconds)
+        except DeferredTimeout:
+            raise ClusterUnknown(dict(topology.failures)) from None
+        left: float = max(0.0, began + seconds - clock.seconds())
+        return left
+
+    async def leader(self, not_: str | None, seconds: float) -> Member:
+        """Return who leads, as soon as that is another one.
+
+        :param not_: the name of the one who is not waited for.
+        :param seconds: how long it may take.
+        :raise NoLeader: if it took longer.
+        """
+
+        def look() -> Member | None:
+            leader = self.topology.leader
+            return None if leader is None or leader.name == not_ else leader
+
+        try:
+            return await self.topology.until(look, await self.known(seconds))
+        except DeferredTimeout:
+            other = "no member leads" if not_ is None else f"no other member than {not_} leads"
+            raise NoLeader(f"{other} within {seconds:g} seconds") from None
 
     def led_by(self, leader: Member | None) -> None:
         """Tell those who are on their way to another member.

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import random
 from json import dumps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.web.client import Agent
 
-from twisted_patroni.client.balance import choose, fitting
 from twisted_patroni.client.calls import Call, everybody
+from twisted_patroni.client.connecting import connection_to, conninfo_of
 from twisted_patroni.client.crew import Crew
-from twisted_patroni.client.errors import ClusterUnknown, NoLeader, NoMember
+from twisted_patroni.client.errors import NoMember
 from twisted_patroni.client.lifetime import Announcer, Lifetime
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.pool import SAFE
+from twisted_patroni.client.postgres import Connector
+from twisted_patroni.client.searching import Search
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.topology import Topology
 from twisted_patroni.client.values import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
+    import psycopg
     from twisted.web.iweb import IAgent
 
     from twisted_patroni.client.balance import Target
@@ -42,6 +44,14 @@ _TARGETS: Mapping[str, Target] = {
     "replica": "replica",
     "any": "any",
 }
+
+_T = TypeVar("_T")
+
+
+def _target(name: str) -> Target:
+    if name not in _TARGETS:
+        raise ValueError(f"target: {name!r} is none of {', '.join(_TARGETS)}")
+    return _TARGETS[name]
 
 
 def _listed(seeds: str | Sequence[str]) -> tuple[str, ...]:
@@ -68,6 +78,7 @@ class Replicas:
     random: Callable[[], float] = random.random
     _topology: Topology = field(init=False)
     _crew: Crew = field(init=False)
+    _connector: Connector = field(init=False)
     _lifetime: Lifetime = field(init=False)
     _announcer: Announcer = field(factory=Announcer, init=False)
 
@@ -79,6 +90,7 @@ class Replicas:
         secure = all(each.startswith("https:") for each in self.seeds)
         self._crew = Crew(reactor, self._topology, settings, self.agent, self.random, secure)
         self._announcer.listen(self._crew.led_by)
+        self._connector = Connector(reactor)
         self._lifetime = Lifetime("the client of the cluster is closed")
 
     async def __aenter__(self) -> Replicas:
@@ -99,7 +111,7 @@ class Replicas:
 
         :raise ClusterUnknown: if no node has told in time; it says of each why.
         """
-        await self._lifetime.run(self._known(self.settings.timeout))
+        await self._lifetime.run(self._crew.known(self.settings.timeout))
 
     async def close(self) -> None:
         """Follow the cluster no more, and close all connections.
@@ -108,20 +120,9 @@ class Replicas:
         """
         self._lifetime.close()
         self._announcer.close()
+        self._connector.close()
         await self._topology.close()
         await self._crew.close()
-
-    async def _known(self, timeout: float) -> float:
-        """See to it that the cluster is known, and return the seconds that are left."""
-        topology, clock = self._topology, self.reactor
-        began = clock.seconds()
-        topology.start()
-        try:
-            await topology.until(lambda: topology.known or None, timeout)
-        except DeferredTimeout:
-            raise ClusterUnknown(dict(topology.failures)) from None
-        left: float = max(0.0, began + timeout - clock.seconds())
-        return left
 
     # Who is there
 
@@ -146,7 +147,8 @@ class Replicas:
         :param timeout: seconds to wait for one; by default those of the settings.
         :raise NoLeader: if there was none in time.
         """
-        return await self._lifetime.run(self._led(None, timeout))
+        seconds = self.settings.timeout if timeout is None else timeout
+        return await self._lifetime.run(self._crew.leader(None, seconds))
 
     async def wait_for_leader(
         self, not_: str | Member | None = None, timeout: float | None = None
@@ -158,20 +160,8 @@ class Replicas:
         :raise NoLeader: if nobody else has led in time.
         """
         name = not_.name if isinstance(not_, Member) else not_
-        return await self._lifetime.run(self._led(name, timeout))
-
-    async def _led(self, not_: str | None, timeout: float | None) -> Member:
         seconds = self.settings.timeout if timeout is None else timeout
-
-        def look() -> Member | None:
-            leader = self._topology.leader
-            return None if leader is None or leader.name == not_ else leader
-
-        try:
-            return await self._topology.until(look, await self._known(seconds))
-        except DeferredTimeout:
-            other = "no member leads" if not_ is None else f"no other member than {not_} leads"
-            raise NoLeader(f"{other} within {seconds:g} seconds") from None
+        return await self._lifetime.run(self._crew.leader(name, seconds))
 
     def on_leader_change(self, callback: Callable[[Member | None], object]) -> Callable[[], None]:
         """Have a function called with each new leader, and with ``None`` while there is none.
@@ -219,16 +209,11 @@ class Replicas:
         :param lag: bytes that it may be behind the leader.
         :raise NoMember: if there is no such replica now.
         """
-        await self._lifetime.run(self._known(self.settings.timeout))
-        return self._node(self._fitting("replica", lag))
-
-    def _fitting(self, target: Target, lag: int | None) -> Member:
-        """Return a member that will do."""
-        found = self._crew.candidates(fitting(self.members, target, lag))
-        if not found:
-            bound = "" if lag is None else f" within {lag} bytes of the leader"
-            raise NoMember(f"the cluster has no {target}{bound} now")
-        return choose(found, self.random, self.reactor.seconds()).member
+        search = self._search("replica", lag)
+        candidate = await self._found(search, search.next)
+        if candidate is None:
+            raise search.in_vain()
+        return Node(candidate.pool)
 
     # Requests
 
@@ -262,29 +247,40 @@ class Replicas:
         :param retry: also wait, until the time is up, for a leader where there is none, for a
             host to be reached, and for the end of answers of status 503.
         """
-        seconds = self.settings.timeout if timeout is None else timeout
         method = method.upper()
-        wanted = target or ("replica" if method in SAFE else "leader")
-        if wanted not in _TARGETS:
-            raise ValueError(f"target is {wanted!r}, not one of {', '.join(_TARGETS)}")
         call = Call(
-            self._crew,
-            method,
-            path,
-            None if json is None else dumps(json).encode(),
-            headers,
-            _TARGETS[wanted],
-            lag,
-            target is None and lag is None and method in SAFE,
-            retry,
-            self.reactor.seconds() + seconds,
+            crew=self._crew,
+            target=_target(target or ("replica" if method in SAFE else "leader")),
+            lag=lag,
+            fallback=target is None and lag is None and method in SAFE,
+            retry=retry,
+            deadline=self._deadline(timeout),
+            method=method,
+            path=path,
+            body=None if json is None else dumps(json).encode(),
+            headers=headers,
         )
-        return await self._lifetime.run(self._call(call))
+        return await self._found(call, call.run)
 
-    async def _call(self, call: Call) -> Response:
-        if not self._topology.known:
-            await self._known(call.left())
-        return await call.run()
+    async def _found(self, search: Search, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Do something for which the cluster must be known."""
+
+        async def find() -> _T:
+            await self._crew.known(search.left)
+            return await work()
+
+        return await self._lifetime.run(find())
+
+    def _search(
+        self, target: str, lag: int | None, timeout: float | None = None, retry: bool = False
+    ) -> Search:
+        crew, deadline = self._crew, self._deadline(timeout)
+        return Search(crew, _target(target), lag, False, retry, deadline)
+
+    def _deadline(self, timeout: float | None) -> float:
+        seconds = self.settings.timeout if timeout is None else timeout
+        deadline: float = self.reactor.seconds() + seconds
+        return deadline
 
     async def get(self, path: str, **options: Any) -> Response:
         """Read something, of a replica if there is one.
@@ -317,3 +313,48 @@ class Replicas:
         seconds = self.settings.timeout if timeout is None else timeout
         asking = everybody(self._crew, method.upper(), path, body, headers, seconds)
         return await self._lifetime.run(asking)
+
+    # PostgreSQL
+
+    async def conninfo(
+        self, target: str = "primary", lag: int | None = None, **parameters: Any
+    ) -> str:
+        """Return the connection string for the PostgreSQL of a member that will do right now.
+
+        :param target: ``primary``, ``replica`` or ``any``.
+        :param lag: bytes that a replica may be behind the primary.
+        :param parameters: libpq's: ``dbname``, ``user``, ``connect_timeout`` ...
+        :raise NoLeader: if there is no primary now.
+        :raise NoMember: if there is no such member now.
+        """
+        search = self._search(target, lag)
+        return await self._found(search, lambda: conninfo_of(search, parameters))
+
+    async def connect(
+        self,
+        target: str = "primary",
+        lag: int | None = None,
+        *,
+        timeout: float | None = None,
+        retry: bool = False,
+        **parameters: Any,
+    ) -> psycopg.Connection[Any]:
+        """Open a connection to the PostgreSQL of a member that will do.
+
+        Members that take none, or are no more what they were, are passed over.
+
+        :param target: ``primary``, ``replica`` or ``any``.
+        :param lag: bytes that a replica may be behind the primary.
+        :param timeout: seconds for all of it; by default those of the settings.
+        :param retry: wait, until the time is up, for a member that takes the connection.
+        :param parameters: libpq's: ``dbname``, ``user`` ...; ``connect_timeout``, by default that
+            of the settings, is for each member.
+        :return: the connection, which is the caller's to close; what it does blocks.
+        :raise NoLeader: if there is no primary.
+        :raise NoMember: if there is no such member.
+        :raise CannotConnect: if none of them has taken the connection.
+        """
+        search, patience = self._search(target, lag, timeout, retry), self.settings.connect_timeout
+        return await self._found(
+            search, lambda: connection_to(search, self._connector, parameters, patience)
+        )
