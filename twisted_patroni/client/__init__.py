@@ -1,1 +1,94 @@
-"""The client's side of the API; it needs nothing of the server's rooms."""
+"""An asynchronous client: one node, a whole cluster that fails over, and many clusters.
+
+Nothing here needs the server's rooms. :mod:`twisted_patroni.client.testing` has a cluster in
+memory to test with.
+"""
+
+from twisted_patroni.client.asking import AddressError, Login
+from twisted_patroni.client.configuration import ConfigurationError
+from twisted_patroni.client.errors import (
+    BrokenAnswer,
+    ClientError,
+    ClusterUnknown,
+    Conflict,
+    Disconnected,
+    Forbidden,
+    NoLeader,
+    NoMember,
+    NotFound,
+    NotSupported,
+    OutcomeUnknown,
+    PreconditionFailed,
+    Refused,
+    TimedOut,
+    TlsFailure,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
+from twisted_patroni.client.gathering import Gathering, Result, gather_responses
+from twisted_patroni.client.node import Node
+from twisted_patroni.client.pool import Pool, PoolClosed
+from twisted_patroni.client.postgres import CannotConnect
+from twisted_patroni.client.replicas import Replicas
+from twisted_patroni.client.response import Response
+from twisted_patroni.client.settings import ClientSettings
+from twisted_patroni.client.tls import TlsError, TlsFiles
+from twisted_patroni.client.values import (
+    Cluster,
+    Drain,
+    Eligibility,
+    Forecast,
+    HistoryEntry,
+    Member,
+    NodeStatus,
+    Operation,
+    Outcome,
+    Schedule,
+)
+
+__all__ = [
+    "AddressError",
+    "BrokenAnswer",
+    "CannotConnect",
+    "ClientError",
+    "ClientSettings",
+    "Cluster",
+    "ClusterUnknown",
+    "ConfigurationError",
+    "Conflict",
+    "Disconnected",
+    "Drain",
+    "Eligibility",
+    "Forbidden",
+    "Forecast",
+    "Gathering",
+    "HistoryEntry",
+    "Login",
+    "Member",
+    "NoLeader",
+    "NoMember",
+    "Node",
+    "NodeStatus",
+    "NotFound",
+    "NotSupported",
+    "Operation",
+    "Outcome",
+    "OutcomeUnknown",
+    "Pool",
+    "PoolClosed",
+    "PreconditionFailed",
+    "Refused",
+    "Replicas",
+    "Response",
+    "Result",
+    "Schedule",
+    "TimedOut",
+    "TlsError",
+    "TlsFailure",
+    "TlsFiles",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+    "gather_responses",
+]
