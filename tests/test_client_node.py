@@ -27,6 +27,8 @@ LEADER = {"name": "a", "role": "leader", "state": "running", "api_url": f"{NODE}
           "host": "a", "port": 5432, "timeline": 7}  # fmt: skip
 REPLICA = {"name": "b", "role": "replica", "state": "streaming", "lag": 16, "tags": {"zone": "x"},
            "pending_restart": True}  # fmt: skip
+#: What a request sends along that may be refused with reasons.
+SENT = {"headers": {"Accept": "application/json"}}
 
 
 @define(eq=False)
@@ -173,7 +175,7 @@ class ActingTests(NodeCase):
         self.assertEqual((outcome.status, outcome.scheduled), (200, False))
         self.assertEqual(outcome.text, 'Successfully switched over to "b"')
         method, path, body, said = self.last()
-        self.assertEqual((method, path, said), ("POST", "/switchover", {"timeout": 60.0}))
+        self.assertEqual((method, path, said), ("POST", "/switchover", {**SENT, "timeout": 60.0}))
         self.assertEqual(body, {"leader": "a", "candidate": "b"})
         self.answers(202, "Switchover scheduled")
         at = datetime(2026, 11, 22, 3, tzinfo=UTC)

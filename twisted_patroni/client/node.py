@@ -8,38 +8,38 @@ if await node.is_replica(lag="1MB"):
 
 from __future__ import annotations
 
-import json
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from attrs import define
 
-from twisted_patroni.client.errors import BrokenAnswer, refused
+from twisted_patroni.client.orders import EXPLAINED, Begin, Foresee, change, reinitialize, restart
 from twisted_patroni.client.pool import Pool
+from twisted_patroni.client.reading import Reader, object_of
 from twisted_patroni.client.settings import ClientSettings
-from twisted_patroni.client.values import Cluster, HistoryEntry, NodeStatus, Operation, Outcome
+from twisted_patroni.client.values import Drain, Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from typing import Self
 
     from twisted.internet.defer import Deferred
 
-    from twisted_patroni.client.response import Response
-
 #: Seconds within which a node has answered a request that changes the leader or restarts.
 PATIENCE = 60.0
-_HEALTH = (200, 503)
 
 
 @define(eq=False)
-class Node:
+class Node(Reader):
     """One member of a cluster.
 
     :param pool: the connections to it.
-    """
 
-    pool: Pool
+    >>> async with Node.at(reactor, "http://10.0.0.11:8008/patroni") as node:
+    ...     print(node.url)
+    http://10.0.0.11:8008
+    """
 
     @classmethod
     def at(cls, reactor: Any, url: str, settings: ClientSettings | None = None) -> Node:
@@ -48,167 +48,72 @@ class Node:
         :param reactor: the reactor.
         :param url: where its API is; a path ``/patroni``, as members publish it, is left out.
         :param settings: how to speak to it.
+
+        >>> Node.at(reactor, "http://10.0.0.11:8008", ClientSettings(timeout=3.0)).url
+        'http://10.0.0.11:8008'
         """
         return cls(Pool(reactor, url, settings or ClientSettings()))
 
-    @property
-    def url(self) -> str:
-        """Where its API is."""
-        return self.pool.url
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self.close()
 
     def close(self) -> Deferred[None]:
-        """Give up what is on its way, and close all connections."""
+        """Give up what is on its way, and close all connections.
+
+        :return: fires when they are closed.
+
+        >>> await node.close()
+        """
         return self.pool.close()
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        json_body: object = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Response:
-        """Send a request and return the answer, whatever its status.
-
-        :param method: the method.
-        :param path: the path and what follows it.
-        :param json_body: what to send as JSON, if anything.
-        :param headers: what to send along.
-        :param timeout: seconds until the answer must be complete.
-        """
-        body = None if json_body is None else json.dumps(json_body).encode()
-        return await self.pool.request(method, path, body=body, headers=headers, timeout=timeout)
-
-    async def _done(self, method: str, path: str, **more: Any) -> Response:
-        response = await self.request(method, path, **more)
-        if not response.ok:
-            raise refused(response)
-        return response
-
-    async def _document(self, path: str) -> dict[str, Any]:
-        response = await self._done("GET", path)
-        document = response.json()
-        if not isinstance(document, dict):
-            raise BrokenAnswer(response.url, "answers with JSON that is no object", response)
-        return document
-
-    # What it is
-
-    async def status(self) -> NodeStatus:
-        """Return what the node says of itself."""
-        return NodeStatus.of(await self._document("/patroni"))
-
-    async def cluster(self) -> Cluster:
-        """Return the members, as the DCS has them now."""
-        return Cluster.of(await self._document("/cluster"))
-
-    async def history(self) -> list[HistoryEntry]:
-        """Return the past changes of the leader, oldest first."""
-        response = await self._done("GET", "/history")
-        lines = response.json()
-        if not isinstance(lines, list):
-            raise BrokenAnswer(response.url, "answers with JSON that is no list", response)
-        return [HistoryEntry.of(line) for line in lines if isinstance(line, list)]
-
-    async def metrics(self) -> str:
-        """Return the metrics in Prometheus' text format."""
-        return (await self._done("GET", "/metrics")).text
-
-    async def check(self, path: str, **query: str | None) -> bool:
-        """Tell whether the node is what a health check asks for.
-
-        :param path: the check, as ``/primary``.
-        :param query: its parameters, without those that are ``None``.
-        """
-        given = urlencode({key: value for key, value in query.items() if value is not None})
-        response = await self.request("GET", f"{path}?{given}" if given else path)
-        if response.status not in _HEALTH:
-            raise refused(response)
-        return response.ok
-
-    async def is_primary(self) -> bool:
-        """Tell whether it is the leader, and PostgreSQL accepts writes."""
-        return await self.check("/primary")
-
-    async def is_standby_leader(self) -> bool:
-        """Tell whether it leads a standby cluster."""
-        return await self.check("/standby-leader")
-
-    async def is_replica(
-        self,
-        lag: str | int | None = None,
-        tags: Mapping[str, str] | None = None,
-        replication_state: str | None = None,
-    ) -> bool:
-        """Tell whether it is a running replica that may be read from.
-
-        :param lag: how far it may be behind, in bytes or with a unit (``1MB``).
-        :param tags: tags that it must have.
-        :param replication_state: ``streaming`` or ``in archive recovery``.
-        """
-        wanted = {f"tag_{name}": value for name, value in (tags or {}).items()}
-        bound = None if lag is None else str(lag)
-        return await self.check(
-            "/replica", lag=bound, replication_state=replication_state, **wanted
-        )
-
-    async def is_synchronous(self) -> bool:
-        """Tell whether it is a synchronous standby."""
-        return await self.check("/sync")
-
-    async def is_asynchronous(self) -> bool:
-        """Tell whether it is an asynchronous standby."""
-        return await self.check("/async")
-
-    async def is_healthy(self) -> bool:
-        """Tell whether PostgreSQL runs, whatever its role."""
-        return await self.check("/health")
-
-    async def is_alive(self) -> bool:
-        """Tell whether the HA loop runs on time."""
-        return await self.check("/liveness")
-
-    async def is_ready(self) -> bool:
-        """Tell whether it leads, or replicates without too much lag."""
-        return await self.check("/readiness")
-
     # The configuration
-
-    async def config(self) -> dict[str, Any]:
-        """Return the dynamic configuration of the cluster."""
-        return await self._document("/config")
 
     async def patch_config(self, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Merge a patch into the dynamic configuration, and return what comes of it.
 
         :param patch: the keys to set; those that are ``None`` are removed.
+
+        >>> (await node.patch_config({"ttl": 20}))["ttl"]
+        20
         """
-        return await self._changed("PATCH", patch)
+        return object_of(await self._done("PATCH", "/config", json=dict(patch)))
 
     async def replace_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the dynamic configuration, and return it.
 
         :param config: all of it.
-        """
-        return await self._changed("PUT", config)
 
-    async def _changed(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self._done(method, "/config", json_body=dict(body))
-        found = response.json()
-        if not isinstance(found, dict):
-            raise BrokenAnswer(response.url, "answers with JSON that is no object", response)
-        return found
+        >>> await node.replace_config({"ttl": 20})
+        {'ttl': 20}
+        """
+        return object_of(await self._done("PUT", "/config", json=dict(config)))
 
     async def reload(self) -> Outcome:
-        """Have the node read its configuration file again."""
+        """Have the node read its configuration file again.
+
+        >>> (await node.reload()).text
+        'reload scheduled'
+        """
         return await self._act("POST", "/reload")
 
     # What it can be asked to do
 
     async def _act(self, method: str, path: str, body: object = None, **more: Any) -> Outcome:
-        response = await self._done(method, path, json_body=body, **more)
+        response = await self._done(method, path, json=body, headers=EXPLAINED, **more)
         return Outcome(response.status, response.sentence)
+
+    @property
+    def begin(self) -> Begin:
+        """The same without waiting for the end: what is begun is an operation."""
+        return Begin(self)
+
+    @property
+    def foresee(self) -> Foresee:
+        """What would come of the same, without doing it."""
+        return Foresee(self)
 
     async def switchover(
         self,
@@ -224,20 +129,33 @@ class Node:
         :param candidate: who is to lead; ``None`` for the best.
         :param at: when, aware of its zone; ``None`` for now.
         :param timeout: seconds to wait for the end.
+
+        >>> (await node.switchover("a", "b")).text
+        'Successfully switched over to "b"'
         """
-        body = _failover(leader, candidate, at)
-        return await self._act("POST", "/switchover", body, timeout=timeout)
+        return await self._act(
+            "POST", "/switchover", change(leader, candidate, at), timeout=timeout
+        )
 
     async def failover(self, candidate: str, *, timeout: float = PATIENCE) -> Outcome:
         """Make a member the leader, also when there is none.
 
         :param candidate: who is to lead.
         :param timeout: seconds to wait for the end.
+
+        >>> (await node.failover("b")).text
+        'Successfully failed over to "b"'
         """
-        return await self._act("POST", "/failover", {"candidate": candidate}, timeout=timeout)
+        return await self._act("POST", "/failover", change(None, candidate), timeout=timeout)
 
     async def cancel_switchover(self) -> Outcome:
-        """Forget the scheduled switchover."""
+        """Forget the scheduled switchover.
+
+        >>> from datetime import datetime, timezone
+        >>> _ = await node.switchover("a", at=datetime(2100, 1, 1, tzinfo=timezone.utc))
+        >>> (await node.cancel_switchover()).text
+        'scheduled switchover deleted'
+        """
         return await self._act("DELETE", "/switchover")
 
     async def restart(
@@ -248,46 +166,84 @@ class Node:
         :param at: when, aware of its zone; ``None`` for now.
         :param timeout: seconds to wait for the end.
         :param conditions: what must be so: ``role``, ``postgres_version``, ``restart_pending``.
+
+        >>> (await node.restart(role="primary")).text
+        'restarted successfully'
         """
-        body = conditions if at is None else {**conditions, "schedule": at.isoformat()}
-        return await self._act("POST", "/restart", body, timeout=timeout)
+        return await self._act("POST", "/restart", restart(at, conditions), timeout=timeout)
 
     async def cancel_restart(self) -> Outcome:
-        """Forget the scheduled restart."""
+        """Forget the scheduled restart.
+
+        >>> from datetime import datetime, timezone
+        >>> _ = await node.restart(at=datetime(2100, 1, 1, tzinfo=timezone.utc))
+        >>> (await node.cancel_restart()).text
+        'scheduled restart deleted'
+        """
         return await self._act("DELETE", "/restart")
 
     async def reinitialize(self, *, force: bool = False, from_leader: bool = False) -> Outcome:
-        """Rebuild this replica from another member.
+        """Rebuild this replica from another member; the answer comes when that has begun.
 
         :param force: also while something else goes on.
         :param from_leader: from the leader and nobody else.
+
+        >>> (await memory.node("b").reinitialize()).text
+        'reinitialize started'
         """
-        body = {"force": force, "from_leader": from_leader}
-        return await self._act("POST", "/reinitialize", body)
+        return await self._act("POST", "/reinitialize", reinitialize(force, from_leader))
 
-    # What is going on; nodes of upstream's daemon do not know of it
+    # What upstream's own daemon does not know
 
-    async def operations(self) -> list[Operation]:
-        """Return the last operations, newest first."""
-        found = (await self._document("/operations")).get("operations")
-        listed = found if isinstance(found, list) else []
-        return [Operation.of(each) for each in listed if isinstance(each, dict)]
+    async def drain(
+        self,
+        reason: str | None = None,
+        *,
+        owner: str | None = None,
+        expires: datetime | timedelta | str | float | None = None,
+        primary: bool = False,
+    ) -> Drain:
+        """Have load balancers leave the node; a drain that there is already is replaced.
 
-    async def operation(self, id: str, wait: float = 0.0) -> Operation:  # noqa: A002
-        """Return an operation.
+        :param reason: what for.
+        :param owner: by whom; by default who asks.
+        :param expires: when it ends by itself: a time that is aware of its zone, seconds from now,
+            or a duration as ``30min``; ``None`` for never.
+        :param primary: tell checks that look for a primary, too.
 
-        :param id: its id.
-        :param wait: seconds to wait for its end, 60 at most.
+        >>> drain = await node.drain("new kernel", expires="30min")
+        >>> drain.reason, await node.is_read_only()
+        ('new kernel', False)
         """
-        path = f"/operations/{id}?wait={wait:g}"
-        response = await self._done("GET", path, timeout=wait + self.pool.settings.timeout)
-        return Operation.of(response.json())
+        if isinstance(expires, datetime):
+            expires = expires.isoformat()
+        elif isinstance(expires, timedelta):
+            expires = expires.total_seconds()
+        given = {"reason": reason, "owner": owner, "expires": expires, "primary": primary}
+        body = {key: value for key, value in given.items() if value is not None}
+        return Drain.of(object_of(await self._ours("POST", "/drain", json=body)))
 
+    async def undrain(self) -> Drain | None:
+        """Let load balancers come back, and return the drain that has ended, if there was one.
 
-def _failover(leader: str, candidate: str | None, at: datetime | None) -> dict[str, str]:
-    body = {"leader": leader}
-    if candidate is not None:
-        body["candidate"] = candidate
-    if at is not None:
-        body["scheduled_at"] = at.isoformat()
-    return body
+        >>> _ = await node.drain("new kernel")
+        >>> (await node.undrain()).reason
+        'new kernel'
+        """
+        return await self._drain("DELETE")
+
+    async def cancel_operation(self, operation: Operation | str) -> Operation:
+        """Call an operation off, and return it.
+
+        :param operation: the operation, or its id.
+        :raise Conflict: if it is too late for that.
+
+        >>> from datetime import datetime, timezone
+        >>> at = datetime(2100, 1, 1, tzinfo=timezone.utc)
+        >>> operation = await node.begin.switchover("a", "b", at=at)
+        >>> (await node.cancel_operation(operation)).state
+        'cancelled'
+        """
+        name = operation if isinstance(operation, str) else operation.id
+        response = await self._ours("DELETE", f"/operations/{quote(name, safe='')}")
+        return Operation.of(object_of(response))
