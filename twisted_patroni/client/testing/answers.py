@@ -70,9 +70,11 @@ class _Wire:
     """The transport that who reads a body is given.
 
     :param closed: called when that end is closed.
+    :param paused: called when nothing is to be passed on for now, or is again.
     """
 
     closed: Callable[[], None]
+    paused: Callable[[bool], None]
 
     def loseConnection(self) -> None:
         """Close it."""
@@ -81,10 +83,12 @@ class _Wire:
     abortConnection = stopProducing = loseConnection
 
     def pauseProducing(self) -> None:
-        """Do nothing: what there is is passed on at once."""
+        """Keep what comes from now on."""
+        self.paused(True)
 
     def resumeProducing(self) -> None:
-        """Do nothing: what there is is passed on at once."""
+        """Pass on what was kept, and then what comes."""
+        self.paused(False)
 
 
 @implementer(IResponse)
@@ -108,6 +112,7 @@ class MemoryResponse:
     _unread: list[bytes] = field(factory=list, init=False)
     _reader: Any = field(default=None, init=False)
     _end: Exception | None = field(default=None, init=False)
+    _paused: bool = field(default=False, init=False)
     _gone: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -134,12 +139,8 @@ class MemoryResponse:
         :param protocol: who reads it.
         """
         self._reader = protocol
-        protocol.makeConnection(_Wire(self._close))  # type: ignore[arg-type]
-        for data in self._unread:
-            self._pass_on(data)
-        self._unread.clear()
-        if self._end is not None:
-            self._finish(self._end)
+        protocol.makeConnection(_Wire(self._close, self._pause))  # type: ignore[arg-type]
+        self._flush()
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body.
@@ -147,10 +148,8 @@ class MemoryResponse:
         :param data: the piece.
         """
         self.length += len(data)
-        if self._reader is None:
-            self._unread.append(data)
-        else:
-            self._pass_on(data)
+        self._unread.append(data)
+        self._flush()
 
     def end(self, reason: Exception) -> None:
         """End the body.
@@ -158,17 +157,24 @@ class MemoryResponse:
         :param reason: why: :class:`twisted.web.client.ResponseDone` if it is complete.
         """
         self._end = reason
-        if self._reader is not None:
-            self._finish(reason)
+        self._flush()
 
-    def _pass_on(self, data: bytes) -> None:
-        if data and not self._gone:
-            self._reader.dataReceived(data)
+    def _pause(self, paused: bool) -> None:
+        self._paused = paused
+        self._flush()
 
-    def _finish(self, reason: Exception) -> None:
-        if not self._gone:
+    @property
+    def _flows(self) -> bool:
+        return self._reader is not None and not self._paused and not self._gone
+
+    def _flush(self) -> None:
+        while self._flows and self._unread:
+            data = self._unread.pop(0)
+            if data:
+                self._reader.dataReceived(data)
+        if self._flows and self._end is not None:
             self._gone = True
-            self._reader.connectionLost(Failure(reason))
+            self._reader.connectionLost(Failure(self._end))
 
     def _close(self) -> None:
         if not self._gone:

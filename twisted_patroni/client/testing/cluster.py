@@ -15,6 +15,7 @@ from twisted_patroni.client.testing.answers import Answer
 from twisted_patroni.client.testing.events import changes
 from twisted_patroni.client.testing.network import MemoryNetwork
 from twisted_patroni.client.testing.nodes import LSN, MemoryNode, Shared, moment
+from twisted_patroni.client.testing.orders import Orders
 from twisted_patroni.client.testing.pages import Pages
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class MemoryCluster(MemoryNetwork):
             for number, name in enumerate(members, 1)
         }
         self._shared = Shared(clock, scope, nodes, leader)
-        super().__init__(clock, nodes, Pages(self._shared, events, self._lead, self._changed))
+        orders = Orders(self._shared, events, self._lead, self._changed)
+        super().__init__(clock, nodes, Pages(self._shared, orders))
         if leader is not None:
             self._named(leader)
         self._last_leader = leader
@@ -173,8 +175,8 @@ class MemoryCluster(MemoryNetwork):
     def revive(self, name: str) -> None:
         """Let a member be well again, whatever was the matter with it.
 
-        One that was killed comes back as a replica, and remembers no events. One that answered
-        nobody goes on with what it was asked meanwhile.
+        One that was killed comes back as a replica, and remembers neither events nor operations.
+        One that answered nobody goes on with what it was asked meanwhile.
 
         >>> memory.kill("b")
         >>> memory.revive("b")

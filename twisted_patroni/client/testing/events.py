@@ -9,7 +9,6 @@ from attrs import define, field
 from twisted.web.client import ResponseDone
 
 from twisted_patroni.client.testing.answers import MemoryResponse
-from twisted_patroni.client.testing.nodes import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,8 +112,7 @@ class Subscriber:
                     self._write(event, self._sent)
 
     def _send(self, kind: str, data: Any, number: int | None) -> None:
-        now = self._clock.seconds()
-        self._write(event_of(kind, data, number or self.node.newest, now), number)
+        self._write(self.node.event(kind, data, self._clock.seconds()), number)
 
     def _write(self, event: Mapping[str, Any], number: int | None) -> None:
         name = "" if number is None else f"id: {number}.{self.node.stream}\n"
@@ -149,14 +147,3 @@ class Subscriber:
         """
         self.leave()
         self.response.end(reason)
-
-
-def event_of(kind: str, data: Any, number: int, now: float) -> dict[str, Any]:
-    """Return an event's object.
-
-    :param kind: its type.
-    :param data: what it tells.
-    :param number: its number.
-    :param now: the present time.
-    """
-    return {"number": number, "time": moment(now), "type": kind, "data": data}

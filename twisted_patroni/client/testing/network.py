@@ -15,7 +15,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from twisted_patroni.client.testing.answers import Answer, Collected
-from twisted_patroni.client.testing.pages import Question
+from twisted_patroni.client.testing.question import Question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

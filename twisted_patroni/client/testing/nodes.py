@@ -54,6 +54,8 @@ class MemoryNode:
     :ivar canned: answers by the path.
     :ivar delay: seconds until it answers.
     :ivar operations: the documents of what it was asked to do, oldest first.
+    :ivar keys: by its key what was asked, and the answer.
+    :ivar runs: how often its daemon has begun.
     :ivar log: the events that it keeps.
     """
 
@@ -74,6 +76,7 @@ class MemoryNode:
     delay: float = 0.0
     canned: dict[str, Answer] = field(factory=dict)
     operations: list[dict[str, Any]] = field(factory=list)
+    keys: dict[str, tuple[Any, Answer]] = field(factory=dict)
     runs: int = 1
     log: list[dict[str, Any]] = field(factory=list)
     newest: int = field(init=False)
@@ -83,8 +86,10 @@ class MemoryNode:
         self.begin()
 
     def begin(self) -> None:
-        """Begin a new run of its daemon, which remembers no events."""
+        """Begin a new run of its daemon, which remembers neither events nor operations."""
         self.log.clear()
+        self.operations.clear()
+        self.keys.clear()
         self.newest = 1_790_000_000_000 + 1_000_000 * self.runs + 10_000 * self.number
 
     @property
@@ -105,8 +110,16 @@ class MemoryNode:
         :param now: the present time.
         """
         self.newest += 1
-        event = {"number": self.newest, "time": moment(now), "type": kind, "data": data}
-        self.log = [*self.log, json.loads(json.dumps(event))][-KEPT:]
+        self.log = [*self.log, json.loads(json.dumps(self.event(kind, data, now)))][-KEPT:]
+
+    def event(self, kind: str, data: Any, now: float) -> dict[str, Any]:
+        """Return an event's object, with the newest number.
+
+        :param kind: its type.
+        :param data: what it tells.
+        :param now: the present time.
+        """
+        return {"number": self.newest, "time": moment(now), "type": kind, "data": data}
 
 
 @define(eq=False)
@@ -230,6 +243,8 @@ class Shared:
             document["pause"] = True
         if node.tags:
             document["tags"] = dict(node.tags)
+        if node.sync and not leads:
+            document["sync_standby"] = True
         if node.drain is not None:
             document["drain"] = node.drain
         return {
@@ -293,17 +308,25 @@ class Shared:
             "stream": node.stream,
             **self.summary(node),
             "members": [self.told(each, node) for each in listed],
-            "node": {
-                "name": node.name,
-                "state": node.state or "running",
-                "role": "primary" if self.leads(node) else "replica",
-                "pending_restart": [],
-                "drain": node.drain,
-                "config": "0",
-            },
-            "operations": [],
+            "node": {**self.about(node), "config": "0"},
+            "operations": [each for each in node.operations if each["ended"] is None],
             "history": [self.history_entry(line) for line in self.history[-10:]],
         }
+
+    def about(self, node: MemoryNode, *changed: str) -> dict[str, Any]:
+        """Return what events tell of a member that tells of itself.
+
+        :param node: the member.
+        :param changed: what is different; nothing in a snapshot.
+        """
+        document: dict[str, Any] = {
+            "name": node.name,
+            "state": node.state or "running",
+            "role": "primary" if self.leads(node) else "replica",
+            "pending_restart": [],
+            "drain": node.drain,
+        }
+        return {**document, "changed": list(changed)} if changed else document
 
     def history_entry(self, line: list[Any]) -> dict[str, Any]:
         """Return a line of the history as events have it.
