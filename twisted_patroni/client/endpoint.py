@@ -44,7 +44,7 @@ from zope.interface import implementer
 
 from twisted_patroni.client.asking import AddressError, base_url, bounded, reason_of
 from twisted_patroni.client.configuration import Configuration, ConfigurationError
-from twisted_patroni.client.finding import Aim, Checker, Search, size_of
+from twisted_patroni.client.finding import Aim, Checker, Finder, size_of
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.tls import TlsError, TlsFiles
 
@@ -135,11 +135,11 @@ class PatroniEndpoint:
         default=Factory(_default_route, takes_self=True)
     )
 
-    def search(self) -> Search:
-        """Return a new search for members that fit."""
+    def finder(self) -> Finder:
+        """Return what finds members that fit, once."""
         secure = all(url.startswith("https:") for url in self.seeds)
         checker = Checker(self.reactor, self.settings, self.agent, secure)
-        return Search(self.seeds, self.aim, checker)
+        return Finder(self.seeds, self.aim, checker)
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Find a member and connect to it.
@@ -152,26 +152,26 @@ class PatroniEndpoint:
         return Deferred.fromCoroutine(self._within_time(factory))
 
     async def _within_time(self, factory: IProtocolFactory) -> IProtocol:
-        search = self.search()
-        connecting = Deferred.fromCoroutine(self._connect(search, factory))
+        finder = self.finder()
+        connecting = Deferred.fromCoroutine(self._connect(finder, factory))
         try:
             return await bounded(connecting, self.settings.timeout, self.reactor)
         except DeferredTimeout:
-            raise search.failure() from None
+            raise finder.failure() from None
 
-    async def _connect(self, search: Search, factory: IProtocolFactory) -> IProtocol:
-        while (places := await search.more()) is not None:
+    async def _connect(self, finder: Finder, factory: IProtocolFactory) -> IProtocol:
+        while (places := await finder.more()) is not None:
             for place in sorted(places, key=lambda _: self.random()):
-                if not await search.fits(place):
+                if not await finder.fits(place):
                     continue
-                search.note(place, "does not answer")
+                finder.note(place, "does not answer")
                 try:
                     return await self._to(place).connect(factory)
                 except CancelledError:
                     raise
                 except Exception as error:
-                    search.note(place, reason_of(error))
-        raise search.failure()
+                    finder.note(place, reason_of(error))
+        raise finder.failure()
 
     def _to(self, place: Place) -> IStreamClientEndpoint:
         endpoint = self.route(place.host, place.port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import define, evolve, field, frozen
@@ -17,17 +17,16 @@ from twisted_patroni.client.errors import (
     ClusterUnknown,
     NoLeader,
     NoMember,
-    Refused,
+    OutcomeUnknown,
     Unreachable,
 )
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.pool import Pool
+from twisted_patroni.client.racing import Race
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Sequence
 
-    from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
     from twisted.web.iweb import IAgent
 
     from twisted_patroni.client.settings import ClientSettings
@@ -44,6 +43,8 @@ STAGGER = 0.2
 #: Seconds that a node may take to answer, if there is as much time.
 PATIENCE = 3.0
 
+# What could steer a terminal, or be taken for two by a script, is no host.
+_HOST = re.compile(r"[\w.:%-]+")
 _SIZE = re.compile(r"([0-9]{1,15})\s*(|B|kB|MB|GB|TB)")
 _UNITS = {"": 1, "B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 _PORTS_BY_SCHEME = {"http": 80, "https": 443}
@@ -124,15 +125,16 @@ class Place:
         :param port: ``postgres`` or ``rest``.
         """
         if port == "postgres":
-            if not member.host or not 0 < (member.port or 0) < 65536:
-                return None
-            return cls(member, member.host, member.port or 0)
+            host, number = member.host or "", member.port or 0
+            known = _HOST.fullmatch(host) is not None and 0 < number < 65536
+            return cls(member, host, number) if known else None
         try:
             parts = urlsplit(base_url(member.api_url or ""))
         except AddressError:
             return None
-        number = parts.port or _PORTS_BY_SCHEME[parts.scheme]
-        return cls(member, parts.hostname or "", number, parts.scheme == "https")
+        host, number = parts.hostname or "", parts.port or _PORTS_BY_SCHEME[parts.scheme]
+        known = _HOST.fullmatch(host) is not None
+        return cls(member, host, number, parts.scheme == "https") if known else None
 
 
 @define(eq=False)
@@ -162,40 +164,30 @@ class Checker:
         settings = evolve(self.settings, timeout=min(PATIENCE, self.settings.timeout))
         return Node(Pool(self.reactor, url, settings, self.agent))
 
-    async def doubt(self, member: Member, lag: int | None) -> str | None:
-        """Return why a member is not to be connected to, ``None`` if it is.
+    async def fits(self, member: Member, lag: int | None) -> bool:
+        """Tell whether a member says that it is what it is taken for.
 
         :param member: the member.
         :param lag: bytes that it may be behind, if it is a replica.
+        :raise ClientError: if it does not say.
         """
         try:
             url = base_url(member.api_url or "")
         except AddressError:
-            return "tells no address of its API"
+            raise NoMember("tells no address of its API") from None
         if self.secure and not url.startswith("https:"):
-            return "announces its API without TLS"
+            raise NoMember("announces its API without TLS")
         node = self.node(url)
-        try:
-            if member.role == "standby_leader":
-                fits = await node.is_standby_leader()
-            elif member.leads:
-                fits = await node.is_primary()
-            else:
-                fits = await node.is_replica(lag)
-        except Refused as error:
-            return str(error)
-        except ClientError as error:
-            return f"cannot be asked: {error}"
-        return None if fits else f"says that it is no {_role(member)} to connect to now"
-
-
-def _role(member: Member) -> str:
-    return "primary" if member.leads else "replica"
+        if member.role == "standby_leader":
+            return await node.is_standby_leader()
+        if member.leads:
+            return await node.is_primary()
+        return await node.is_replica(lag)
 
 
 @define(eq=False)
-class Search:
-    """One search: takes the view of one node after the other, until it has members that fit.
+class Finder:
+    """Finds members that fit, once: in the view of one node after the other, until some do.
 
     The nodes are asked for ``GET /cluster``, one more every :data:`STAGGER` seconds and when one
     fails; the first answer counts, and the other requests are cancelled. Another node's view is
@@ -237,7 +229,7 @@ class Search:
         try:
             view = await self.checker.node(url).cluster()
         except ClientError as error:
-            self.reasons[url] = error
+            self.reasons[url] = ClientError(_reason(error))
             self._left.remove(url)
             raise
         del self.reasons[url]
@@ -250,10 +242,15 @@ class Search:
         :param place: where it is.
         """
         self.note(place, _NO_ANSWER)
-        reason = await self.checker.doubt(place.member, self.aim.lag)
-        if reason is not None:
-            self.note(place, reason)
-        return reason is None
+        try:
+            fits = await self.checker.fits(place.member, self.aim.lag)
+        except ClientError as error:
+            self.note(place, _reason(error))
+            return False
+        if not fits:
+            role = "primary" if place.member.leads else "replica"
+            self.note(place, f"says that it is no {role} to connect to now")
+        return fits
 
     def note(self, place: Place, reason: str) -> None:
         """Take note why a member cannot be taken.
@@ -297,6 +294,11 @@ def _key(place: Place) -> tuple[str, str]:
     return place.member.name, str(place)
 
 
+def _reason(error: ClientError) -> str:
+    """Return why a node gave no answer; a question has changed nothing."""
+    return f"{error.url} {error.reason}" if isinstance(error, OutcomeUnknown) else str(error)
+
+
 def _shown(member: Member) -> str:
     lag = "" if member.lag is None else f", {member.lag} bytes behind"
     return f"{member.name} is {member.role or 'unknown'} ({member.state or 'unknown'}{lag})"
@@ -311,64 +313,3 @@ async def _all(asked: Sequence[Deferred[_T]]) -> list[_T]:
         for each in asked:
             each.cancel()
     return [result for _, result in results]
-
-
-@define(eq=False)
-class Race(Generic[_T]):
-    """Attempts of which the first that succeeds counts.
-
-    :param clock: the reactor.
-    :param pause: seconds until the next one begins, if none has failed before.
-    :param attempts: begin one each; only a :class:`ClientError` lets the others go on.
-    """
-
-    clock: Any
-    pause: float
-    attempts: Sequence[Callable[[], Coroutine[Any, Any, _T]]]
-    _running: set[Deferred[_T]] = field(factory=set, init=False)
-    _begun: int = field(default=0, init=False)
-    _timer: IDelayedCall | None = field(default=None, init=False)
-    _ended: Deferred[_T | None] = field(factory=Deferred, init=False)
-
-    async def run(self) -> _T | None:
-        """Return the result of the first that succeeds, ``None`` if all have failed."""
-        self._begin()
-        try:
-            return await self._ended
-        finally:
-            self._stop_waiting()
-            for each in tuple(self._running):
-                each.cancel()
-
-    def _stop_waiting(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-
-    def _begin(self) -> None:
-        self._stop_waiting()
-        if self._begun == len(self.attempts):
-            if not self._running:
-                self._ended.callback(None)
-            return
-        attempt = Deferred.fromCoroutine(self.attempts[self._begun]())
-        self._begun += 1
-        if self._begun < len(self.attempts):
-            self._timer = self.clock.callLater(self.pause, self._begin)
-        self._running.add(attempt)
-        attempt.addCallbacks(
-            self._succeeded, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,)
-        )
-
-    def _succeeded(self, result: _T, attempt: Deferred[_T]) -> None:
-        self._running.discard(attempt)
-        if not self._ended.called:
-            self._ended.callback(result)
-
-    def _failed(self, failure: Failure, attempt: Deferred[_T]) -> None:
-        self._running.discard(attempt)
-        if self._ended.called:  # it was cancelled, or is too late
-            return
-        if failure.check(ClientError):
-            self._begin()
-        else:
-            self._ended.errback(failure)
