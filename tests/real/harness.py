@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -20,8 +21,10 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from tests.postgresql import bindir
+from tests.real import prompt_daemon
 from tests.real.asking import Api, Reply, eventually, together
 from twisted_patroni.demo import CannotStart, Cluster, Node
+from twisted_patroni.demo import cluster as demo_cluster
 from twisted_patroni.demo.certificates import ClientPolicy
 from twisted_patroni.demo.layout import (
     AUTHORITY,
@@ -56,9 +59,14 @@ QUICK: Mapping[str, Any] = {
     },
 }
 
+#: The words of ``twistd`` before a node's configuration file.
+TWISTD = ("-n", "--pidfile=", "patroni", "--config")
+
 _LOWEST_PORT, _PORTS = 15000, 15000
 _given: set[int] = set()
 _undestroyed: set[Cluster] = set()
+# Tests wait for a cluster a hundred times, its users once.
+demo_cluster.POLL = 0.1
 
 
 def free_ports(count: int, *offsets: int) -> int:
@@ -110,6 +118,8 @@ def new_cluster(
     :param tls: let the REST APIs speak TLS.
     :param daemon: the daemon's command without the configuration file, if not the usual one.
     """
+    if daemon is None and dcs is None and nodes > 1:
+        daemon = (sys.executable, prompt_daemon.__file__, *TWISTD)
     cluster = Cluster(
         cast("IClusterReactor", reactor),
         scratch_directory(),

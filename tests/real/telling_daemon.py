@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from runpy import run_path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 def main() -> None:
     """Have changes of the leader key written down, and run twistd."""
     import patroni.dcs.raft
-    from twisted.scripts.twistd import run
 
     file = Path("keys").open("a", buffering=1, encoding="utf-8")  # noqa: SIM115
     on_set = patroni.dcs.raft.Raft._on_set
@@ -31,7 +31,7 @@ def main() -> None:
         on_set(self, key, value)  # type: ignore[arg-type]
 
     patroni.dcs.raft.Raft._on_set = applied  # type: ignore[method-assign]
-    run()
+    run_path(str(Path(__file__).with_name("prompt_daemon.py")), run_name="__main__")
 
 
 if __name__ == "__main__":  # PostgreSQL is started by a process that imports this file again

@@ -22,6 +22,7 @@ from tests.postgresql import bindir
 from tests.real.asking import Api, eventually
 from tests.real.faults import run, step
 from tests.real.harness import (
+    TWISTD,
     children,
     free_ports,
     kill,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twisted_patroni.demo import Node
-
-TWISTD = ("-n", "--pidfile=", "patroni", "--config")
 
 
 def listening(port: int) -> socket.socket:
