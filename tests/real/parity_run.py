@@ -7,10 +7,10 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,18 +21,21 @@ import yaml
 from attrs import frozen
 
 from tests.postgresql import bindir
+from tests.real.harness import free_ports
 from tests.real.parity_wire import Reply, ask, differences
 from twisted_patroni._privileges import NoUnprivilegedAccount, unprivileged_account
 from twisted_patroni.demo.processes import postmaster_pid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.real.parity_requests import Request, Scene, Story
 
 _ROOT = Path(__file__).parents[2]
 _ANSWER_LIMIT = 120.0
 _STOP_LIMIT = 30.0
+#: How many nodes share the scenes: most of the time one waits for what upstream waits for.
+_NODES = 3
 
 
 @frozen
@@ -62,14 +65,6 @@ class Exchange:
         )
 
 
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 class ParityNode:
     """The child process with both APIs.
 
@@ -80,7 +75,8 @@ class ParityNode:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="parity-"))
         self.directory.chmod(0o755)
-        self.ours, self.theirs, postgres, raft, self._standby = _free_ports(5)
+        first = free_ports(5)
+        self.ours, self.theirs, postgres, raft, self._standby = range(first, first + 5)
         try:
             self._account = unprivileged_account(self.directory)
         except NoUnprivilegedAccount as error:
@@ -236,8 +232,18 @@ def _tell_story(node: ParityNode, scene: Scene, story: Story) -> Iterator[Exchan
         yield Exchange(scene.name, request, theirs, ours, respects, tuple(calls))
 
 
-def exchanges(scenes: Iterable[Scene]) -> list[Exchange]:
-    """Send all requests of all scenes to both servers.
+def _exchanges(node: ParityNode, scenes: Sequence[Scene]) -> list[Exchange]:
+    found: list[Exchange] = []
+    with node:
+        for scene in scenes:
+            node.show(scene, cycle=True)
+            for story in scene.stories:
+                found += _tell_story(node, scene, story)
+    return found
+
+
+def exchanges(scenes: Sequence[Scene]) -> list[Exchange]:
+    """Send all requests of all scenes to both servers of one of some nodes.
 
     :param scenes: the scenes.
     :raise SkipTest: if there is no PostgreSQL or no embedded DCS here.
@@ -245,10 +251,7 @@ def exchanges(scenes: Iterable[Scene]) -> list[Exchange]:
     bindir()
     if find_spec("pysyncobj") is None:
         raise SkipTest("no embedded DCS: pysyncobj is not installed")
-    found: list[Exchange] = []
-    with ParityNode() as node:
-        for scene in scenes:
-            node.show(scene, cycle=True)
-            for story in scene.stories:
-                found += _tell_story(node, scene, story)
-    return found
+    shares = [scenes[number::_NODES] for number in range(_NODES)]
+    with ThreadPoolExecutor(_NODES) as threads:
+        told = threads.map(_exchanges, [ParityNode() for _ in shares], shares)
+        return [each for exchanges in told for each in exchanges]
