@@ -13,9 +13,10 @@ from twisted.web.http_headers import Headers
 
 from twisted_patroni.client import errors
 from twisted_patroni.client.node import Node
+from twisted_patroni.client.outcomes import Eligibility
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
-from twisted_patroni.client.values import Eligibility, HistoryEntry, Member, Operation
+from twisted_patroni.client.values import HistoryEntry, Member, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping

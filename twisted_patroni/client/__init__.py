@@ -26,24 +26,36 @@ from twisted_patroni.client.errors import (
     Unavailable,
     Unreachable,
 )
+from twisted_patroni.client.events import (
+    ClusterEvent,
+    ConfigEvent,
+    Event,
+    Gap,
+    HistoryEvent,
+    LeaderEvent,
+    MemberEvent,
+    NodeEvent,
+    OperationEvent,
+    Snapshot,
+)
+from twisted_patroni.client.eventstream import EventStream
 from twisted_patroni.client.gathering import Gathering, Result, gather_responses
 from twisted_patroni.client.node import Node
+from twisted_patroni.client.outcomes import Eligibility, Forecast, Outcome
 from twisted_patroni.client.pool import Pool, PoolClosed
 from twisted_patroni.client.postgres import CannotConnect
 from twisted_patroni.client.replicas import Replicas
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
+from twisted_patroni.client.shards import Gathered, NoOwner, Shards
 from twisted_patroni.client.tls import TlsError, TlsFiles
 from twisted_patroni.client.values import (
     Cluster,
     Drain,
-    Eligibility,
-    Forecast,
     HistoryEntry,
     Member,
     NodeStatus,
     Operation,
-    Outcome,
     Schedule,
 )
 
@@ -54,25 +66,37 @@ __all__ = [
     "ClientError",
     "ClientSettings",
     "Cluster",
+    "ClusterEvent",
     "ClusterUnknown",
+    "ConfigEvent",
     "ConfigurationError",
     "Conflict",
     "Disconnected",
     "Drain",
     "Eligibility",
+    "Event",
+    "EventStream",
     "Forbidden",
     "Forecast",
+    "Gap",
+    "Gathered",
     "Gathering",
     "HistoryEntry",
+    "HistoryEvent",
+    "LeaderEvent",
     "Login",
     "Member",
+    "MemberEvent",
     "NoLeader",
     "NoMember",
+    "NoOwner",
     "Node",
+    "NodeEvent",
     "NodeStatus",
     "NotFound",
     "NotSupported",
     "Operation",
+    "OperationEvent",
     "Outcome",
     "OutcomeUnknown",
     "Pool",
@@ -83,6 +107,8 @@ __all__ = [
     "Response",
     "Result",
     "Schedule",
+    "Shards",
+    "Snapshot",
     "TimedOut",
     "TlsError",
     "TlsFailure",

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
-from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
@@ -20,6 +18,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
+
+from twisted_patroni.client.tls import tls_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,12 @@ _T = TypeVar("_T")
 
 
 class AddressError(ValueError):
-    """Not the URL of a node; one line that says why."""
+    """Not the URL of a node; one line that says why.
+
+    >>> Node.at(reactor, "ftp://a")
+    Traceback (most recent call last):
+    twisted_patroni.client.asking.AddressError: 'ftp://a' is not a URL like http://HOST:PORT
+    """
 
 
 class NoAnswer(Exception):
@@ -52,6 +57,9 @@ class Login:
 
     :param user: the user.
     :param password: the password.
+
+    >>> ClientSettings(login=Login("joe", "s3cret")).login
+    Login(user='joe')
     """
 
     user: str
@@ -240,12 +248,9 @@ def reason_of(error: BaseException | None) -> str:
         return "has a name that cannot be resolved"
     if isinstance(error, ConnectTimeout):
         return "does not answer"
-    if isinstance(error, VerificationError):
-        return "has a certificate for another name"
-    if isinstance(error, SSL.Error):
-        entries = error.args[0] if error.args else ()
-        texts = [str(each[-1]) for each in entries] if isinstance(entries, list) else []
-        return f"fails at TLS: {', '.join(texts) or 'the connection was closed'}"
+    told = tls_reason(error)
+    if told is not None:
+        return told
     if isinstance(error, ConnectionClosed | ResponseDone | PotentialDataLoss):
         return "closed the connection"
     if isinstance(error, ConnectError):

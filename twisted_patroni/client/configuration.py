@@ -24,7 +24,12 @@ _EVERYWHERE = ("", "*", "0.0.0.0", "::")
 
 
 class ConfigurationError(ValueError):
-    """Patroni's configuration cannot be right; one line that names the file and the key."""
+    """Patroni's configuration cannot be right; one line that names the file and the key.
+
+    >>> ClientSettings.from_patroni("missing.yml")
+    Traceback (most recent call last):
+    twisted_patroni.client.configuration.ConfigurationError: cannot read missing.yml: ...
+    """
 
 
 @frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted_patroni.client.values import Eligibility
+from twisted_patroni.client.outcomes import Eligibility
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 class ClientError(Exception):
-    """Any failure of this client; its text is one line."""
+    """Any failure of this client; its text is one line.
+
+    >>> memory.refuse("a")
+    >>> try:
+    ...     await node.status()
+    ... except ClientError as error:
+    ...     print(error)
+    http://a:8008/patroni refuses connections
+    """
 
 
 class Unreachable(ClientError):
@@ -21,6 +29,13 @@ class Unreachable(ClientError):
 
     :param url: the node.
     :param reason: why, in half a sentence.
+
+    >>> memory.kill("a")
+    >>> try:
+    ...     await node.status()
+    ... except Unreachable as error:
+    ...     print(error.reason)
+    refuses connections
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -32,7 +47,12 @@ class Unreachable(ClientError):
 
 
 class TlsFailure(Unreachable):
-    """Nothing was asked: TLS did not come about, and the reason says at what it failed."""
+    """Nothing was asked: TLS did not come about, and the reason says at what it failed.
+
+    >>> error = TlsFailure("https://a:8008/patroni", "has a certificate for another name")
+    >>> isinstance(error, Unreachable)
+    True
+    """
 
 
 class OutcomeUnknown(ClientError):
@@ -40,6 +60,13 @@ class OutcomeUnknown(ClientError):
 
     :param url: what was asked.
     :param reason: why there is no answer, in half a sentence.
+
+    >>> memory.hang("a", "/restart")
+    >>> try:
+    ...     await node.restart(timeout=5)
+    ... except OutcomeUnknown as error:
+    ...     print(error.reason)
+    has not answered within 5 seconds
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -51,7 +78,13 @@ class OutcomeUnknown(ClientError):
 
 
 class TimedOut(OutcomeUnknown):
-    """It was asked, and no answer has come in time."""
+    """It was asked, and no answer has come in time.
+
+    >>> memory.hang("a")
+    >>> await node.status()
+    Traceback (most recent call last):
+    twisted_patroni.client.errors.TimedOut: http://a:8008/patroni has not answered within...
+    """
 
 
 class BrokenAnswer(ClientError):
@@ -60,6 +93,13 @@ class BrokenAnswer(ClientError):
     :param url: what was asked.
     :param reason: what is wrong with it, in half a sentence.
     :param response: as far as it could be read.
+
+    >>> memory.answer("a", "/cluster", 200, "<html>", {"Content-Type": "text/html"})
+    >>> try:
+    ...     await node.cluster()
+    ... except BrokenAnswer as error:
+    ...     print(error.reason, error.response.text)
+    answers with what is not JSON <html>
     """
 
     def __init__(self, url: str, reason: str, response: Response | None = None) -> None:
@@ -74,6 +114,12 @@ class Refused(ClientError):
     """The node has answered that it does not do what was asked.
 
     :param response: the answer.
+
+    >>> try:
+    ...     await node.reinitialize()
+    ... except Refused as error:
+    ...     print(error.response.status, error.response.sentence)
+    503 I am the leader, can not reinitialize
     """
 
     def __init__(self, response: Response) -> None:
@@ -86,23 +132,54 @@ class Refused(ClientError):
 
 
 class Unauthorized(Refused):
-    """Status 401: user and password are missing or wrong."""
+    """Status 401: user and password are missing or wrong.
+
+    >>> memory.answer("a", "/restart", 401, "no auth header received")
+    >>> await node.restart()
+    Traceback (most recent call last):
+    twisted_patroni.client.errors.Unauthorized: http://a:8008/restart answers 401: Unauthorized
+    """
 
 
 class Forbidden(Refused):
-    """Status 403: who asks may not do that."""
+    """Status 403: who asks may not do that.
+
+    >>> memory.answer("a", "/config", 403, {"error": "only members may read"})
+    >>> await node.config()
+    Traceback (most recent call last):
+    twisted_patroni.client.errors.Forbidden: http://a:8008/config answers 403: only members may read
+    """
 
 
 class NotFound(Refused):
-    """Status 404: there is no such thing."""
+    """Status 404: there is no such thing.
+
+    >>> await node.cancel_switchover()
+    Traceback (most recent call last):
+    twisted_patroni.client.errors.NotFound: ... answers 404: no switchover is scheduled
+    """
 
 
 class Conflict(Refused):
-    """Status 409: something else is going on, or was written meanwhile."""
+    """Status 409: something else is going on, or was written meanwhile.
+
+    >>> from datetime import datetime, timezone
+    >>> for year in (2100, 2101):
+    ...     await node.restart(at=datetime(year, 1, 1, tzinfo=timezone.utc))
+    Traceback (most recent call last):
+    twisted_patroni.client.errors.Conflict: ... answers 409: Another restart is already scheduled
+    """
 
 
 class PreconditionFailed(Refused):
-    """Status 412: as things are it cannot be done."""
+    """Status 412: as things are it cannot be done.
+
+    >>> try:
+    ...     await node.switchover("b")
+    ... except PreconditionFailed as error:
+    ...     print(error.response.sentence, [each.name for each in error.candidates])
+    leader name does not match ['b', 'c']
+    """
 
     @property
     def candidates(self) -> tuple[Eligibility, ...]:
@@ -115,13 +192,23 @@ class PreconditionFailed(Refused):
 
 
 class Unavailable(Refused):
-    """Status 503: not now, or not this node."""
+    """Status 503: not now, or not this node.
+
+    >>> try:
+    ...     await node.reinitialize()
+    ... except Unavailable as error:
+    ...     print(error)
+    http://a:8008/reinitialize answers 503: I am the leader, can not reinitialize
+    """
 
 
 class NotSupported(ClientError):
     """Nothing was done: the node's daemon does not know what was to be asked.
 
     :param url: what was to be asked.
+
+    >>> str(NotSupported("http://a:8008/operations"))
+    "http://a:8008/operations is not known to the node's daemon"
     """
 
     def __init__(self, url: str) -> None:
@@ -137,6 +224,13 @@ class Disconnected(ClientError):
 
     :param url: what was followed.
     :param reason: why, in half a sentence.
+
+    >>> try:
+    ...     async for event in node.follow():
+    ...         memory.dismiss("a")
+    ... except Disconnected as error:
+    ...     print(error.reason)
+    ended it: the node shuts down
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -151,6 +245,14 @@ class ClusterUnknown(ClientError):
     """None of the nodes that are known could be asked.
 
     :param reasons: the failure of each, by its URL.
+
+    >>> for name in "abc":
+    ...     memory.refuse(name)
+    >>> try:
+    ...     await replicas.start()
+    ... except ClusterUnknown as error:
+    ...     print(error.reasons["http://a:8008"].reason)
+    refuses connections
     """
 
     def __init__(self, reasons: Mapping[str, ClientError]) -> None:
@@ -163,11 +265,27 @@ class ClusterUnknown(ClientError):
 
 
 class NoLeader(ClientError):
-    """The cluster has no leader, or none was found in time."""
+    """The cluster has no leader, or none was found in time.
+
+    >>> memory.demote()
+    >>> try:
+    ...     await replicas.leader(timeout=2)
+    ... except NoLeader as error:
+    ...     print("nobody leads")
+    nobody leads
+    """
 
 
 class NoMember(ClientError):
-    """No member of the cluster is what was asked for."""
+    """No member of the cluster is what was asked for.
+
+    >>> await replicas.start()
+    >>> try:
+    ...     replicas.node("nobody")
+    ... except NoMember as error:
+    ...     print("there is none")
+    there is none
+    """
 
 
 _BY_STATUS: Mapping[int, type[Refused]] = {

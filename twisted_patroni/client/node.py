@@ -15,10 +15,11 @@ from urllib.parse import quote
 from attrs import define
 
 from twisted_patroni.client.orders import EXPLAINED, Begin, Foresee, change, reinitialize, restart
+from twisted_patroni.client.outcomes import Outcome
 from twisted_patroni.client.pool import Pool
 from twisted_patroni.client.reading import Reader, object_of
 from twisted_patroni.client.settings import ClientSettings
-from twisted_patroni.client.values import Drain, Operation, Outcome
+from twisted_patroni.client.values import Drain, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,8 +212,9 @@ class Node(Reader):
             or a duration as ``30min``; ``None`` for never.
         :param primary: tell checks that look for a primary, too.
 
+        >>> node = memory.node("b")
         >>> drain = await node.drain("new kernel", expires="30min")
-        >>> drain.reason, await node.is_read_only()
+        >>> drain.reason, await node.is_replica()
         ('new kernel', False)
         """
         if isinstance(expires, datetime):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from twisted_patroni.client.errors import BrokenAnswer, NotSupported, refused
+from twisted_patroni.client.outcomes import Forecast
 from twisted_patroni.client.shapes import mapping
-from twisted_patroni.client.values import Forecast, Operation
+from twisted_patroni.client.values import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -257,7 +258,7 @@ class Foresee:
 
         >>> forecast = await node.foresee.switchover("a", "b")
         >>> forecast.possible, [each.name for each in forecast.candidates if each.eligible]
-        (True, ['b'])
+        (True, ['b', 'c'])
         """
         return await self._foresee("/switchover", change(leader, candidate, at))
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
-from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+)
+from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from twisted_patroni.client.asking import Body, NoAnswer, base_url, bounded, reason_of, root_of
@@ -23,8 +26,10 @@ from twisted_patroni.client.errors import (
     TlsFailure,
     Unreachable,
 )
+from twisted_patroni.client.reaching import HandshakeFailed, Reach, speaks_tls
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
+from twisted_patroni.client.tls import misses_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -36,12 +41,17 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _T = TypeVar("_T")
 _USER_AGENT = "twisted-patroni"
 _REDIRECTS = range(300, 400)
-# Where TLS ends without a word, the request may have been taken; elsewhere it was not.
-_ENDS = ("unexpected eof", "Unexpected EOF")
+_NOT_CONNECTED = (ConnectError, DNSLookupError, ConnectingCancelledError)
 
 
 class PoolClosed(ClientError):
-    """The pool was closed, and asks nobody any more."""
+    """The pool was closed, and asks nobody any more.
+
+    >>> await node.close()
+    >>> await node.status()
+    Traceback (most recent call last):
+    twisted_patroni.client.pool.PoolClosed: http://a:8008: the pool is closed
+    """
 
 
 @define(eq=False)
@@ -66,7 +76,8 @@ class Pool:
     agent: IAgent | None = None
     in_use: int = field(default=0, init=False)
     _kept: HTTPConnectionPool = field(init=False)
-    _fresh: IAgent = field(init=False)
+    _once: HTTPConnectionPool = field(init=False)
+    _known_plain: bool = field(default=False, init=False)
     _places: DeferredSemaphore = field(init=False)
     _asking: set[Deferred[Any]] = field(factory=set, init=False)
     _ending: list[Callable[[], None]] = field(factory=list, init=False)
@@ -78,15 +89,11 @@ class Pool:
         self._kept.maxPersistentPerHost = settings.connections
         self._kept.cachedConnectionTimeout = settings.idle  # type: ignore[assignment]
         self._places = DeferredSemaphore(settings.connections)
+        # A kept connection may be at its end just when it is used, and what changes something
+        # must not be sent again by itself.
+        self._once = HTTPConnectionPool(self.reactor, persistent=False)
         if self.agent is None:
-            once = HTTPConnectionPool(self.reactor, persistent=False)
-            policy, patience = settings.policy, settings.connect_timeout
-            self.agent = Agent(self.reactor, policy, patience, pool=self._kept)
-            # A kept connection may be at its end just when it is used, and what changes
-            # something must not be sent again by itself.
-            self._fresh = Agent(self.reactor, policy, patience, pool=once)
-        else:
-            self._fresh = self.agent
+            settings.policy  # noqa: B018: files that cannot be used are told of now
 
     @property
     def closed(self) -> bool:
@@ -144,7 +151,7 @@ class Pool:
         :return: an answer whose body is to be taken, or aborted. Fails as :meth:`request` does.
 
         >>> pool = Pool(reactor, memory.url("a"), agent=memory)
-        >>> head = await pool.stream("/events", headers={"Accept": "text/event-stream"})
+        >>> head = await pool.stream("/metrics")
         >>> head.code
         200
         """
@@ -222,8 +229,13 @@ class _Attempt:
     method: str
     url: str
     seconds: float
-    _sent: bool = field(default=False, init=False)
     _head: IResponse | None = field(default=None, init=False)
+    _reach: Reach = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        settings = self.pool.settings
+        patience = min(settings.connect_timeout, self.seconds)
+        self._reach = Reach(self.pool.reactor, settings.policy, patience)
 
     async def run(self, body: bytes | None, headers: Mapping[str, str]) -> Response:
         """Make it."""
@@ -244,18 +256,32 @@ class _Attempt:
 
     async def begin(self, headers: Mapping[str, str]) -> IResponse:
         """Make it, on a connection of its own, and return the answer's head."""
-        agent = self.pool._fresh
-        return await self._within(self.seconds, self._head_of(agent, headers))
+        return await self._within(self.seconds, self._head_of(False, headers))
 
     async def _within(self, seconds: float, talk: Coroutine[Any, Any, _T]) -> _T:
         try:
             return await bounded(Deferred.fromCoroutine(talk), seconds, self.pool.reactor)
         except DeferredTimeout:
-            raise TimedOut(self.url, f"has not answered within {self.seconds:g} seconds") from None
+            reason = f"has not answered within {self.seconds:g} seconds"
+            if self._reach.connecting:
+                raise Unreachable(self.url, reason) from None
+            raise TimedOut(self.url, reason) from None
         except (CancelledError, ClientError):
             raise
         except Exception as error:
+            if await self._is_tls(error):
+                raise TlsFailure(self.url, "speaks TLS at this port, and no plain HTTP") from error
             raise self._told(error) from error
+
+    async def _is_tls(self, error: Exception) -> bool:
+        """Tell whether a request was in vain because the port is one for TLS."""
+        pool = self.pool
+        plain = self.url.startswith("http:") and not pool._known_plain and pool.agent is None
+        cut = isinstance(root_of(error), ConnectionClosed) and self._head is None
+        if not plain or not cut or self._reach.connecting:
+            return False
+        patience = pool.settings.connect_timeout
+        return await speaks_tls(pool.reactor, URI.fromBytes(self.url.encode("ascii")), patience)
 
     async def _exchange(
         self, body: bytes | None, headers: Mapping[str, str], left: float
@@ -279,18 +305,18 @@ class _Attempt:
     async def _talk(
         self, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[IResponse, bytes]:
-        pool = self.pool
-        agent = pool.agent if self.method in SAFE else pool._fresh
-        assert agent is not None
-        head = self._head = await self._head_of(agent, headers, body)
+        head = self._head = await self._head_of(self.method in SAFE, headers, body)
         collected = Body()
         head.deliverBody(collected)
         return head, await collected.complete
 
     async def _head_of(
-        self, agent: IAgent, headers: Mapping[str, str], body: bytes | None = None
+        self, may_be_kept: bool, headers: Mapping[str, str], body: bytes | None = None
     ) -> IResponse:
-        login = self.pool.settings.login
+        pool = self.pool
+        login = pool.settings.login
+        kept = pool._kept if may_be_kept else pool._once
+        agent = pool.agent or Agent.usingEndpointFactory(pool.reactor, self._reach, kept)
         sent = Headers({"User-Agent": [_USER_AGENT]})
         if login is not None:
             sent.addRawHeader("Authorization", login.header)
@@ -300,18 +326,20 @@ class _Attempt:
             sent.setRawHeaders(name, [value])
         producer = None if body is None else Bytes(body)
         method, url = self.method.encode("ascii"), self.url.encode("ascii")
-        return await agent.request(method, url, sent, producer)
+        head = await agent.request(method, url, sent, producer)
+        pool._known_plain = True
+        return head
 
     def _told(self, error: Exception) -> ClientError:
         """Return what an error means for who has asked."""
         if self._head is not None:
             return BrokenAnswer(self.url, f"{_reason(error)} before the answer was complete")
         inner = root_of(error)
-        if isinstance(inner, VerificationError):
+        if isinstance(inner, HandshakeFailed):
+            return TlsFailure(self.url, str(inner))
+        if inner is not None and misses_certificate(inner):
             return TlsFailure(self.url, _reason(error))
-        if isinstance(inner, SSL.Error) and not any(each in str(inner) for each in _ENDS):
-            return TlsFailure(self.url, _reason(error))
-        if isinstance(inner, ConnectError | DNSLookupError | ConnectingCancelledError):
+        if self._reach.connecting or isinstance(inner, _NOT_CONNECTED):
             return Unreachable(self.url, _reason(error))
         return OutcomeUnknown(self.url, _reason(error))
 

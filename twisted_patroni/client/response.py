@@ -25,6 +25,12 @@ class Response:
     :param body: the body.
     :param time: seconds that the server took; the wait for a place among the connections is none of
         its.
+
+    >>> response = await node.request("GET", "/config")
+    >>> response.status, response.reason, response.json()["ttl"]
+    (200, 'OK', 30)
+    >>> response.header("Content-Type"), response.time
+    ('application/json', 0.0)
     """
 
     url: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
@@ -19,6 +23,7 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
@@ -29,8 +34,42 @@ if TYPE_CHECKING:
 REMEMBERED = 100
 
 
+# OpenSSL's numbers for chains that lead to nobody who is known.
+_STRANGERS = frozenset({2, 18, 19, 20, 21, 27})
+_UNTRUSTED = {
+    9: "is not valid yet",
+    10: "has expired",
+    23: "is revoked",
+    24: "is that of no authority",
+    26: "is not made for servers",
+    66: "has a key that is too short",
+    67: "has an authority whose key is too short",
+    68: "is signed with an algorithm that is not safe",
+}
+#: How the other side says that it does not take our certificate, or misses it.
+_CLIENT_ALERTS = {
+    "certificate required": "wants a client certificate",
+    "handshake failure": "refuses the handshake: perhaps it wants a client certificate",
+    "unknown ca": "does not accept the client certificate: it does not know its authority",
+    "certificate expired": "does not accept the client certificate: it has expired",
+    "certificate revoked": "does not accept the client certificate: it is revoked",
+    "bad certificate": "does not accept the client certificate, or misses it",
+    "certificate unknown": "does not accept the client certificate",
+    "unsupported certificate": "does not accept the client certificate: it is of no use there",
+    "access denied": "does not accept the client certificate",
+}
+_ALERT = re.compile(r"(?:tlsv1|tlsv13|sslv3|ssl/tls|tls) alert (.*)")
+_NO_TLS = frozenset({"wrong version number", "packet length too long", "http request"})
+_OLD = frozenset({"unsupported protocol", "protocol version", "inappropriate fallback"})
+
+
 class TlsError(ValueError):
-    """A file is missing or wrong, or does not fit another; one line that names it."""
+    """A file is missing or wrong, or does not fit another; one line that names it.
+
+    >>> ClientSettings(tls=TlsFiles(cafile="missing.pem")).policy
+    Traceback (most recent call last):
+    twisted_patroni.client.tls.TlsError: cannot read missing.pem: No such file or directory
+    """
 
 
 @frozen
@@ -42,6 +81,10 @@ class TlsFiles:
     :param keyfile: its key; ``None`` if that is in the same file.
     :param keyfile_password: decrypts the key.
     :param insecure: trust every server, whatever its certificate.
+
+    >>> files = TlsFiles(cafile="ca.pem", certfile="client.pem", keyfile="client.key")
+    >>> ClientSettings(tls=files).tls.insecure
+    False
     """
 
     cafile: str | None = None
@@ -71,6 +114,62 @@ def load_policy(files: TlsFiles) -> TlsPolicy:
     elif files.keyfile is not None:
         raise TlsError(f"{files.keyfile} is a key without a certificate")
     return TlsPolicy(trusted, options, files.insecure)
+
+
+def _texts(error: BaseException) -> list[str]:
+    entries = error.args[0] if isinstance(error, SSL.Error) and error.args else ()
+    return [str(each[-1]) for each in entries] if isinstance(entries, list) else []
+
+
+def _alerts(error: BaseException) -> list[str]:
+    found = map(_ALERT.fullmatch, _texts(error))
+    return [each[1] for each in found if each is not None]
+
+
+def is_alert(error: BaseException) -> bool:
+    """Tell whether an error is what the other side has said, in TLS.
+
+    :param error: the error.
+    """
+    return bool(_alerts(error))
+
+
+def misses_certificate(error: BaseException) -> bool:
+    """Tell whether the other side has refused us for our certificate, or for want of one.
+
+    With TLS 1.3 that is heard only after the handshake; nothing that was sent was read by then.
+
+    :param error: the error.
+    """
+    return any(each in _CLIENT_ALERTS for each in _alerts(error))
+
+
+def tls_reason(error: BaseException | None) -> str | None:
+    """Say in half a sentence why TLS has failed.
+
+    :param error: with what; ``None`` is returned if that is none of TLS.
+    """
+    if isinstance(error, Untrusted):
+        return str(error)
+    if isinstance(error, VerificationError):
+        wanted = getattr(error.errors[0], "mismatched_id", None) if error.errors else None
+        if isinstance(wanted, IPAddress_ID):
+            return f"has a certificate for another IP address than {wanted.ip}"
+        name = wanted.hostname.decode("ascii") if isinstance(wanted, DNS_ID) else None
+        return f"has a certificate for another name{f' than {name}' if name else ''}"
+    if isinstance(error, CertificateError):
+        return "has a certificate that cannot be understood"
+    if not isinstance(error, SSL.Error):
+        return None
+    texts, alerts = _texts(error), _alerts(error)
+    for each in alerts:
+        if each in _CLIENT_ALERTS:
+            return _CLIENT_ALERTS[each]
+    if _NO_TLS.intersection(texts):
+        return "does not speak TLS at this port"
+    if _OLD.intersection([*texts, *alerts]):
+        return "speaks no version of TLS that is accepted"
+    return f"fails at TLS: {', '.join(texts) or 'the connection was closed'}"
 
 
 @implementer(IPolicyForHTTPS)
@@ -118,9 +217,65 @@ class TlsPolicy:
                 [Certificate.loadPEM(_pem(each)) for each in self._trusted]
             )
         )
-        return optionsForClientTLS(
+        creator = optionsForClientTLS(
             name, trustRoot=roots, extraCertificateOptions=dict(self._options)
         )
+        return _Verified(creator, IPAddress_ID(name) if _is_address(name) else DNS_ID(name))
+
+
+class Untrusted(Exception):
+    """A server's certificate is not to be trusted.
+
+    :param number: OpenSSL's number for the reason.
+    :param depth: 0 for the server's own, more for one of an authority's.
+    """
+
+    def __init__(self, number: int, depth: int) -> None:
+        super().__init__(number, depth)
+        self.number, self.depth = number, depth
+
+    def __str__(self) -> str:
+        whose = "a certificate" if self.depth == 0 else "an authority's certificate"
+        if self.number in _STRANGERS:
+            return "has a certificate of an authority that is not trusted"
+        return f"has {whose} that {_UNTRUSTED.get(self.number, f'fails: {self.number}')}"
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+@frozen
+class _Verified:
+    """Begins connections to servers that have to prove who they are.
+
+    Twisted's own verification is replaced by one that tells what it has found.
+
+    :param creator: begins them.
+    :param service: the name or the address that the certificate must have.
+    """
+
+    creator: IOpenSSLClientConnectionCreator
+    service: DNS_ID | IPAddress_ID
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Return a connection.
+
+        :param tlsProtocol: whose it is.
+        """
+        service = self.service
+
+        def verify(_: SSL.Connection, found: Any, number: int, depth: int, ok: int) -> bool:
+            try:
+                if not ok:
+                    raise Untrusted(number, depth)
+                if depth == 0:
+                    verify_service_identity(extract_patterns(found), [service], [])
+            except Exception as error:  # none gets through OpenSSL, and each is a no
+                tlsProtocol.failVerification(Failure(error))
+                return False
+            return True
+
+        connection = self.creator.clientConnectionForTLS(tlsProtocol)
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        return connection
 
 
 @implementer(IOpenSSLClientConnectionCreator)

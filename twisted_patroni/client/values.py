@@ -28,6 +28,10 @@ class Member:
     :param tags: its tags.
     :param pending_restart: parameters wait for a restart.
     :param document: all that was told.
+
+    >>> member = (await node.cluster()).members[1]
+    >>> member.name, member.role, member.lag, member.leads
+    ('b', 'replica', 0, False)
     """
 
     name: str
@@ -75,6 +79,12 @@ class Schedule:
     :param at: when.
     :param leader: who leads until then.
     :param candidate: who is to lead then; ``None`` for the best.
+
+    >>> from datetime import datetime, timezone
+    >>> _ = await node.switchover("a", "b", at=datetime(2100, 1, 1, tzinfo=timezone.utc))
+    >>> schedule = (await node.cluster()).switchover
+    >>> schedule.at.year, schedule.leader, schedule.candidate
+    (2100, 'a', 'b')
     """
 
     at: datetime | None
@@ -102,6 +112,10 @@ class Cluster:
     :param paused: automatic failover is off.
     :param switchover: the one that is scheduled.
     :param document: all that was told.
+
+    >>> cluster = await node.cluster()
+    >>> cluster.scope, cluster.leader.name, len(cluster.members), cluster.paused
+    ('demo', 'a', 3, False)
     """
 
     scope: str | None
@@ -136,6 +150,10 @@ class Drain:
     :param reason: what for.
     :param expires: when it ends by itself; ``None`` for never.
     :param primary: checks that look for a primary are told so, too.
+
+    >>> drain = await node.drain("new kernel", owner="joe")
+    >>> drain.owner, drain.primary, drain.expires
+    ('joe', False, None)
     """
 
     since: datetime | None = None
@@ -176,6 +194,12 @@ class NodeStatus:
     :param tags: its tags.
     :param drain: load balancers are told to leave it.
     :param document: all that was told.
+
+    >>> status = await node.status()
+    >>> status.role, status.state, status.timeline, status.drained
+    ('primary', 'running', 3, False)
+    >>> status.document["xlog"]
+    {'location': 83886176}
     """
 
     name: str | None
@@ -230,6 +254,11 @@ class HistoryEntry:
     :param reason: why.
     :param time: when the next one began.
     :param leader: who led then.
+
+    >>> _ = await node.switchover("a", "b")
+    >>> entry = (await node.history())[-1]
+    >>> entry.timeline, entry.leader, entry.reason
+    (3, 'b', 'no recovery target specified')
     """
 
     timeline: int
@@ -263,6 +292,10 @@ class Operation:
     :param text: what it is told.
     :param cancellable: it can be called off.
     :param document: all that was told.
+
+    >>> operation = await node.wait(await node.begin.restart())
+    >>> operation.kind, operation.succeeded, operation.text
+    ('restart', True, 'restarted successfully')
     """
 
     id: str
@@ -306,95 +339,5 @@ class Operation:
             status=number(result.get("status")),
             text=text(result.get("text")),
             cancellable=document.get("cancellable") is True,
-            document=document,
-        )
-
-
-@frozen
-class Outcome:
-    """How something that was asked for has ended.
-
-    :param status: the HTTP status: 200, or 202 for what is scheduled.
-    :param text: the sentence that the node says of it.
-    """
-
-    status: int
-    text: str
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether it is still to come."""
-        return self.status == 202
-
-
-@frozen
-class Eligibility:
-    """Whether a member could take over.
-
-    :param name: its name.
-    :param eligible: it could.
-    :param reason: why not, if it could not.
-    """
-
-    name: str
-    eligible: bool
-    reason: str | None = None
-
-    @classmethod
-    def listed(cls, found: object) -> tuple[Eligibility, ...]:
-        """Read the list ``candidates`` of an answer; what is none is an empty one.
-
-        :param found: the list.
-        """
-        return tuple(
-            cls(
-                name=text(each.get("name")) or "",
-                eligible=each.get("eligible") is True,
-                reason=text(each.get("reason")),
-            )
-            for each in documents(found)
-        )
-
-
-@frozen
-class Forecast:
-    """What would come of a request.
-
-    :param possible: it would be done.
-    :param action: what is asked for.
-    :param reason: what is in its way.
-    :param node: who would do it, if it is about one node.
-    :param leader: who leads now.
-    :param candidate: who is to lead.
-    :param candidates: for each member in question whether it could take over.
-    :param scheduled_at: when it would begin, if not at once.
-    :param document: all that was told.
-    """
-
-    possible: bool
-    action: str | None = None
-    reason: str | None = None
-    node: str | None = None
-    leader: str | None = None
-    candidate: str | None = None
-    candidates: tuple[Eligibility, ...] = ()
-    scheduled_at: datetime | None = None
-    document: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Forecast:
-        """Read the answer to a dry run.
-
-        :param document: the document.
-        """
-        return cls(
-            possible=document.get("possible") is True,
-            action=text(document.get("action")),
-            reason=text(document.get("reason")),
-            node=text(document.get("node")),
-            leader=text(document.get("leader")),
-            candidate=text(document.get("candidate")),
-            candidates=Eligibility.listed(document.get("candidates")),
-            scheduled_at=moment(document.get("scheduled_at")),
             document=document,
         )

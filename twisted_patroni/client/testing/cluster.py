@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionRefusedError as RefusedConnection
 from twisted.internet.task import Clock
 
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.pool import Pool
 from twisted_patroni.client.replicas import Replicas
 from twisted_patroni.client.settings import ClientSettings
-from twisted_patroni.client.testing.answers import Answer
 from twisted_patroni.client.testing.events import changes
 from twisted_patroni.client.testing.network import MemoryNetwork
 from twisted_patroni.client.testing.nodes import LSN, MemoryNode, Shared, moment
@@ -19,7 +17,7 @@ from twisted_patroni.client.testing.orders import Orders
 from twisted_patroni.client.testing.pages import Pages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 #: When the clock of a cluster begins: in September 2026.
 BEGIN = 1_790_000_000
@@ -33,12 +31,6 @@ class MemoryCluster(MemoryNetwork):
     what :meth:`node` and :meth:`replicas` do. Answers and events come at once, in the call that
     has caused them; nothing else happens but by :attr:`clock`.
 
-    >>> (await memory.node("b").status()).role
-    'replica'
-    >>> memory.switchover("b")
-    >>> (await memory.node("b").status()).role
-    'primary'
-
     :param members: the members' names.
     :param leader: who leads; ``None`` for nobody.
     :param scope: the cluster's name.
@@ -48,6 +40,12 @@ class MemoryCluster(MemoryNetwork):
     :param scheme: ``http``, or ``https`` in the URLs alone.
     :ivar asked: method and URL of each request, in order.
     :ivar clock: the clock.
+
+    >>> (await memory.node("b").status()).role
+    'replica'
+    >>> memory.switchover("b")
+    >>> (await memory.node("b").status()).role
+    'primary'
     """
 
     def __init__(
@@ -74,6 +72,7 @@ class MemoryCluster(MemoryNetwork):
         super().__init__(clock, nodes, Pages(self._shared, orders))
         if leader is not None:
             self._named(leader)
+        self._clients: list[Node | Replicas] = []
         self._last_leader = leader
         self._picture = self._shared.picture()
 
@@ -100,46 +99,65 @@ class MemoryCluster(MemoryNetwork):
     def url(self, name: str) -> str:
         """Return the URL of a member's API.
 
+        :param name: the member's name.
+
         >>> memory.url("b")
         'http://b:8008'
-
-        :param name: the member's name.
         """
         return self._named(name).url
 
     def node(self, name: str, settings: ClientSettings | None = None) -> Node:
         """Return a client of one member.
 
-        >>> await memory.node("a").is_primary()
-        True
-
         :param name: the member's name.
         :param settings: how to speak to it.
+
+        >>> await memory.node("a").is_primary()
+        True
         """
-        return Node(Pool(self.clock, self.url(name), settings or ClientSettings(), self))
+        node = Node(Pool(self.clock, self.url(name), settings or ClientSettings(), self))
+        self._clients.append(node)
+        return node
 
     def replicas(self, settings: ClientSettings | None = None) -> Replicas:
         """Return a client of the whole cluster, whose random numbers are all the same.
 
+        :param settings: how to speak to the members.
+
         >>> async with memory.replicas() as cluster:
         ...     [member.name for member in cluster.members]
         ['a', 'b', 'c']
-
-        :param settings: how to speak to the members.
         """
         chosen = settings or ClientSettings()
-        return Replicas(self.clock, self.urls, chosen, agent=self, random=lambda: 0.5)
+        cluster = Replicas(self.clock, self.urls, chosen, agent=self, random=lambda: 0.5)
+        self._clients.append(cluster)
+        return cluster
+
+    async def close(self) -> None:
+        """Close all clients that :meth:`node` and :meth:`replicas` have returned.
+
+        >>> _ = await memory.replicas().get("/health")
+        >>> memory.open
+        1
+        >>> await memory.close()
+        >>> memory.open
+        0
+        """
+        while self._clients:
+            client = self._clients.pop()
+            closing = client.close()
+            await closing
 
     # What can happen
 
     def switchover(self, to: str) -> None:
         """Have a member lead, at once, and on a new timeline.
 
+        :param to: the member's name. Who has led before is a replica then, if it is alive.
+
         >>> memory.switchover("c")
         >>> (await memory.node("a").cluster()).leader.name
         'c'
-
-        :param to: the member's name. Who has led before is a replica then, if it is alive.
         """
         self._lead(to, "no recovery target specified")
 
@@ -156,14 +174,14 @@ class MemoryCluster(MemoryNetwork):
     def kill(self, name: str, *, noticed: bool = True) -> None:
         """End a member without a word: it refuses connections, and its connections are lost.
 
+        :param name: the member's name.
+        :param noticed: the others know of it, and a leader leads no more; without it they show it
+            as it was, until the next :meth:`switchover`.
+
         >>> memory.kill("a")
         >>> await memory.node("a").status()
         Traceback (most recent call last):
         twisted_patroni.client.errors.Unreachable: http://a:8008/patroni refuses connections
-
-        :param name: the member's name.
-        :param noticed: the others know of it, and a leader leads no more; without it they show it
-            as it was, until the next :meth:`switchover`.
         """
         node = self._named(name)
         node.alive = False
@@ -178,12 +196,12 @@ class MemoryCluster(MemoryNetwork):
         One that was killed comes back as a replica, and remembers neither events nor operations.
         One that answered nobody goes on with what it was asked meanwhile.
 
+        :param name: the member's name.
+
         >>> memory.kill("b")
         >>> memory.revive("b")
         >>> await memory.node("b").is_replica()
         True
-
-        :param name: the member's name.
         """
         node = self._named(name)
         if not node.alive:
@@ -197,104 +215,15 @@ class MemoryCluster(MemoryNetwork):
         for flight in self._flights_to(node):
             self._arrive(flight)
 
-    def hang(self, name: str, path: str | None = None) -> None:
-        """Let a member take requests, and answer none; those who follow it are told nothing.
-
-        >>> from twisted.internet.defer import Deferred
-        >>> memory.hang("a")
-        >>> asked = Deferred.fromCoroutine(memory.node("a").request("GET", "/"))
-        >>> memory.revive("a")
-        >>> (await asked).status
-        200
-
-        :param name: the member's name.
-        :param path: only requests for this path, without what follows a ``?``.
-        """
-        self._named(name).hung.add(path)
-
-    def refuse(self, name: str, error: Exception | None = None) -> None:
-        """Let connections to a member fail; those that are open stay.
-
-        >>> from twisted.internet.error import TimeoutError
-        >>> memory.refuse("a", TimeoutError())
-        >>> await memory.node("a").status()
-        Traceback (most recent call last):
-        twisted_patroni.client.errors.Unreachable: http://a:8008/patroni does not answer
-
-        :param name: the member's name.
-        :param error: what they fail with; by default they are refused.
-        """
-        self._named(name).refusal = error or RefusedConnection()
-
-    def cut(self, name: str) -> None:
-        """Break a member's connections; it accepts new ones.
-
-        >>> memory.cut("a")
-
-        :param name: the member's name.
-        """
-        self._cut(self._named(name))
-
-    def dismiss(self, name: str, reason: str = "the node shuts down") -> None:
-        """Let a member end the streams of events, and say why.
-
-        >>> memory.dismiss("a")
-
-        :param name: the member's name.
-        :param reason: what it says.
-        """
-        for subscriber in list(self._named(name).subscribers):
-            subscriber.dismiss(reason)
-
-    def delay(self, name: str, seconds: float) -> None:
-        """Let a member take its time with each answer.
-
-        >>> memory.delay("b", 0.2)
-
-        :param name: the member's name.
-        :param seconds: how long, by the clock.
-        """
-        self._named(name).delay = seconds
-
-    def answer(
-        self,
-        name: str,
-        path: str,
-        status: int | None,
-        body: object = b"",
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """Have a member answer all requests for a path with this from now on.
-
-        >>> memory.answer("a", "/config", 502, b"<html>", {"Content-Type": "text/html"})
-        >>> (await memory.node("a").request("GET", "/config")).status
-        502
-
-        :param name: the member's name.
-        :param path: the path, without what follows a ``?``.
-        :param status: the status; ``None`` for what it answers by itself.
-        :param body: bytes, a text, or what is sent as JSON.
-        :param headers: the headers.
-        """
-        canned = self._named(name).canned
-        if status is None:
-            canned.pop(path, None)
-        elif isinstance(body, bytes | str):
-            content = body.encode() if isinstance(body, str) else body
-            canned[path] = Answer(status, content, headers or {})
-        else:
-            given = Answer.document(status, body)
-            canned[path] = Answer(status, given.body, {**given.headers, **(headers or {})})
-
     def lag(self, name: str, lag: int | None) -> None:
         """Let a replica be behind the leader.
+
+        :param name: the member's name.
+        :param lag: how many bytes; ``None`` if that is not known.
 
         >>> memory.lag("b", 4096)
         >>> await memory.node("b").is_replica(lag="1kB")
         False
-
-        :param name: the member's name.
-        :param lag: how many bytes; ``None`` if that is not known.
         """
         self._named(name).lag = lag
         self._changed()
@@ -302,12 +231,12 @@ class MemoryCluster(MemoryNetwork):
     def tag(self, name: str, **tags: Any) -> None:
         """Give a member tags, and no others.
 
+        :param name: the member's name.
+        :param tags: the tags.
+
         >>> memory.tag("b", noloadbalance=True)
         >>> await memory.node("b").is_replica()
         False
-
-        :param name: the member's name.
-        :param tags: the tags.
         """
         self._named(name).tags = tags
         self._changed()
@@ -315,11 +244,11 @@ class MemoryCluster(MemoryNetwork):
     def sync(self, *names: str) -> None:
         """Make these members synchronous standbys, and no others.
 
+        :param names: the members' names.
+
         >>> memory.sync("b")
         >>> await memory.node("b").is_synchronous()
         True
-
-        :param names: the members' names.
         """
         chosen = [self._named(name) for name in names]
         for node in self._nodes.values():
@@ -329,12 +258,12 @@ class MemoryCluster(MemoryNetwork):
     def state(self, name: str, state: str | None) -> None:
         """Let a member's PostgreSQL be in some state.
 
+        :param name: the member's name.
+        :param state: as in ``GET /cluster``; ``None`` for the one of a healthy member.
+
         >>> memory.state("b", "starting")
         >>> await memory.node("b").is_healthy()
         False
-
-        :param name: the member's name.
-        :param state: as in ``GET /cluster``; ``None`` for the one of a healthy member.
         """
         self._named(name).state = state
         self._changed()
@@ -342,18 +271,16 @@ class MemoryCluster(MemoryNetwork):
     def claim(self, name: str, timeline: int | None) -> None:
         """Let a member believe that it leads, whatever the others know.
 
+        :param name: the member's name.
+        :param timeline: its timeline; ``None`` if it believes so no more.
+
         >>> memory.claim("b", 9)
         >>> status = await memory.node("b").status()
         >>> status.role, status.timeline
         ('primary', 9)
-
-        :param name: the member's name.
-        :param timeline: its timeline; ``None`` if it believes so no more.
         """
         self._named(name).claimed = timeline
         self._changed()
-
-    # How it is done
 
     def _forget(self, node: MemoryNode) -> None:
         node.listed = node.sync = False

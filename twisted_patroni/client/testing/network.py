@@ -97,6 +97,10 @@ class MemoryNetwork:
         :param uri: the URL.
         :param headers: the headers.
         :param bodyProducer: the body.
+
+        >>> response = await memory.request(b"GET", b"http://a:8008/primary")
+        >>> response.code
+        200
         """
         url = uri.decode("ascii")
         parts = urlsplit(url)
@@ -119,6 +123,99 @@ class MemoryNetwork:
             method.decode("ascii"), parts.path, parts.query, given, b"".join(body.parts)
         )
         return self._take(node, parts.path, asked)
+
+    # What can happen on the way
+
+    def hang(self, name: str, path: str | None = None) -> None:
+        """Let a member take requests, and answer none; those who follow it are told nothing.
+
+        :param name: the member's name.
+        :param path: only requests for this path, without what follows a ``?``.
+
+        >>> from twisted.internet.defer import Deferred
+        >>> memory.hang("a")
+        >>> asked = Deferred.fromCoroutine(memory.node("a").request("GET", "/"))
+        >>> memory.revive("a")
+        >>> (await asked).status
+        200
+        """
+        self._named(name).hung.add(path)
+
+    def refuse(self, name: str, error: Exception | None = None) -> None:
+        """Let connections to a member fail; those that are open stay.
+
+        :param name: the member's name.
+        :param error: what they fail with; by default they are refused.
+
+        >>> from twisted.internet.error import TimeoutError
+        >>> memory.refuse("a", TimeoutError())
+        >>> await memory.node("a").status()
+        Traceback (most recent call last):
+        twisted_patroni.client.errors.Unreachable: http://a:8008/patroni does not answer
+        """
+        self._named(name).refusal = error or RefusedConnection()
+
+    def cut(self, name: str) -> None:
+        """Break a member's connections; it accepts new ones.
+
+        :param name: the member's name.
+
+        >>> memory.cut("a")
+        """
+        self._cut(self._named(name))
+
+    def dismiss(self, name: str, reason: str = "the node shuts down") -> None:
+        """Let a member end the streams of events, and say why.
+
+        :param name: the member's name.
+        :param reason: what it says.
+
+        >>> memory.dismiss("a")
+        """
+        for subscriber in list(self._named(name).subscribers):
+            subscriber.dismiss(reason)
+
+    def delay(self, name: str, seconds: float) -> None:
+        """Let a member take its time with each answer.
+
+        :param name: the member's name.
+        :param seconds: how long, by the clock.
+
+        >>> memory.delay("b", 0.2)
+        """
+        self._named(name).delay = seconds
+
+    def answer(
+        self,
+        name: str,
+        path: str,
+        status: int | None,
+        body: object = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Have a member answer all requests for a path with this from now on.
+
+        :param name: the member's name.
+        :param path: the path, without what follows a ``?``.
+        :param status: the status; ``None`` for what it answers by itself.
+        :param body: bytes, a text, or what is sent as JSON.
+        :param headers: the headers.
+
+        >>> memory.answer("a", "/config", 502, b"<html>", {"Content-Type": "text/html"})
+        >>> (await memory.node("a").request("GET", "/config")).status
+        502
+        """
+        canned = self._named(name).canned
+        if status is None:
+            canned.pop(path, None)
+        elif isinstance(body, bytes | str):
+            content = body.encode() if isinstance(body, str) else body
+            canned[path] = Answer(status, content, headers or {})
+        else:
+            given = Answer.document(status, body)
+            canned[path] = Answer(status, given.body, {**given.headers, **(headers or {})})
+
+    # How it is done
 
     def _named(self, name: str) -> MemoryNode:
         if name not in self._nodes:

@@ -81,6 +81,12 @@ class Pages:
     def _get_config(self, _node: MemoryNode, _: Question) -> Answer:
         return Answer.document(200, self.shared.config)
 
+    def _get_failsafe(self, _node: MemoryNode, _: Question) -> Answer:
+        if not self.shared.config.get("failsafe_mode"):
+            return Answer(502, b"<!DOCTYPE HTML>", {"Content-Type": "text/html;charset=utf-8"})
+        members = [each for each in self.shared.members.values() if each.listed]
+        return Answer.document(200, {each.name: f"{each.url}/patroni" for each in members})
+
     def _get_metrics(self, node: MemoryNode, _: Question) -> Answer:
         labels = f'{{scope="{self.shared.scope}",name="{node.name}"}}'
         leads = int(self.shared.leads(node))
