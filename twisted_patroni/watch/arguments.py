@@ -13,20 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     :param parser: the parser of the sub-command.
     """
-    parser.add_argument(
-        "urls",
-        metavar="URL",
-        nargs="*",
-        help="REST APIs of the cluster's nodes; one is enough, the others are learned from it"
-        " (default: the one in the configuration file, else http://127.0.0.1:8008)",
-    )
-    parser.add_argument(
-        "-c",
-        "--config-file",
-        metavar="FILE",
-        help="Patroni's or patronictl's configuration, for TLS and the password"
-        " (default: as patronictl: $PATRONICTL_CONFIG_FILE, ~/.config/patroni/patronictl.yaml)",
-    )
+    add_nodes(parser)
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument(
         "--lines",
@@ -52,6 +39,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give up, with exit code 2, if no node answers at the start for so long"
         " (default: never on a terminal, else 30)",
     )
+    add_identity(parser)
+
+
+def add_nodes(parser: argparse.ArgumentParser) -> None:
+    """Declare where the cluster is, as all commands have it that ask one.
+
+    :param parser: the parser of the sub-command.
+    """
+    parser.add_argument(
+        "urls",
+        metavar="URL",
+        nargs="*",
+        help="REST APIs of the cluster's nodes; one is enough, the others are learned from it"
+        " (default: the one in the configuration file, else http://127.0.0.1:8008)",
+    )
+    parser.add_argument(
+        "-c",
+        "--config-file",
+        metavar="FILE",
+        help="Patroni's or patronictl's configuration, for TLS and the password"
+        " (default: as patronictl: $PATRONICTL_CONFIG_FILE, ~/.config/patroni/patronictl.yaml)",
+    )
+
+
+def add_identity(parser: argparse.ArgumentParser) -> None:
+    """Declare whom to trust and who asks, as all commands have it that ask a cluster.
+
+    :param parser: the parser of the sub-command.
+    """
     parser.add_argument("--cacert", metavar="FILE", help="authorities of the nodes' certificates")
     parser.add_argument("--cert", metavar="FILE", help="the client certificate to show")
     parser.add_argument("--key", metavar="FILE", help="its key, if it is in another file")

@@ -29,6 +29,20 @@ class CannotWatch(Exception):
 
 
 @frozen
+class Contact:
+    """Whom to ask, and how.
+
+    :param urls: where to begin.
+    :param tls: how to speak TLS.
+    :param login: who asks.
+    """
+
+    urls: tuple[str, ...]
+    tls: TlsFiles
+    login: Login | None
+
+
+@frozen
 class Wanted:
     """What is to be watched, and how.
 
@@ -73,14 +87,6 @@ def wanted(options: argparse.Namespace, around: Surroundings) -> Wanted:
     :param around: what else counts.
     :raise CannotWatch: if something cannot be right.
     """
-    try:
-        return _wanted(options, around)
-    except ConfigurationError as error:
-        raise CannotWatch(str(error)) from error
-
-
-def _wanted(options: argparse.Namespace, around: Surroundings) -> Wanted:
-    config = Configuration.found(options.config_file, around.environ, around.home)
     shape = "json" if options.json else "lines"
     if around.is_terminal and not options.json and not options.lines:
         shape = "screen"
@@ -88,19 +94,31 @@ def _wanted(options: argparse.Namespace, around: Surroundings) -> Wanted:
         raise CannotWatch("--after is for --lines and --json: a screen begins with what is now")
     if options.after is not None and not _POSITION.fullmatch(options.after):
         raise CannotWatch(f"--after: {options.after!r} is not NUMBER or NUMBER.STREAM")
-    try:
-        urls = tuple(dict.fromkeys(map(base_url, options.urls or [config.url()])))
-    except AddressError as error:
-        raise CannotWatch(str(error)) from None
+    asked = contact(options, around)
     return Wanted(
-        urls=urls,
-        tls=_tls(options, config.tls()),
-        login=_login(options.user, config, around),
+        urls=asked.urls,
+        tls=asked.tls,
+        login=asked.login,
         types=_types(options.types),
         after=options.after,
-        timeout=_timeout(options.timeout, None if shape == "screen" else TIMEOUT),
+        timeout=timeout(options.timeout, None if shape == "screen" else TIMEOUT),
         shape=shape,
     )
+
+
+def contact(options: argparse.Namespace, around: Surroundings) -> Contact:
+    """Find out whom to ask, and how; blocks.
+
+    :param options: the parsed options.
+    :param around: what else counts.
+    :raise CannotWatch: if something cannot be right.
+    """
+    try:
+        config = Configuration.found(options.config_file, around.environ, around.home)
+        urls = tuple(dict.fromkeys(map(base_url, options.urls or [config.url()])))
+        return Contact(urls, _tls(options, config.tls()), _login(options.user, config, around))
+    except (AddressError, ConfigurationError) as error:
+        raise CannotWatch(str(error)) from error
 
 
 def _tls(options: argparse.Namespace, files: TlsFiles) -> TlsFiles:
@@ -123,7 +141,13 @@ def _types(given: str | None) -> frozenset[str]:
     return frozenset(names)
 
 
-def _timeout(given: str | None, default: float | None) -> float | None:
+def timeout(given: str | None, default: float | None) -> float | None:
+    """Read the option ``--timeout``.
+
+    :param given: what was given.
+    :param default: what counts if that is nothing.
+    :raise CannotWatch: if it is no number of seconds.
+    """
     if given is None:
         return default
     try:
