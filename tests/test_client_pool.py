@@ -306,7 +306,7 @@ class PoolTests(TestCase):
         url = self.url.replace("http:", "https:")
         asking = self.pool(url).request("POST", "/restart", timeout=2.0)
         self.node.protocol_of = _Greeter
-        await self.fails(asking, TlsFailure, "fails at TLS")
+        await self.fails(asking, TlsFailure, "does not speak TLS at this port")
 
 
 class _Greeter(Protocol):

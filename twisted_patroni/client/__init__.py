@@ -37,6 +37,7 @@ from twisted_patroni.client.events import (
     NodeEvent,
     OperationEvent,
     Snapshot,
+    event_of,
 )
 from twisted_patroni.client.eventstream import EventStream
 from twisted_patroni.client.gathering import Gathering, Result, gather_responses
@@ -116,5 +117,6 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unreachable",
+    "event_of",
     "gather_responses",
 ]

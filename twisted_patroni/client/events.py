@@ -48,6 +48,9 @@ class Event:
 
         :param document: the document.
         :param position: where to go on after it.
+
+        >>> LeaderEvent.of({"type": "leader", "data": {"new": "b"}}, "7.6fa3c001").position
+        '7.6fa3c001'
         """
         return cls(
             type=text(document.get("type")) or "",

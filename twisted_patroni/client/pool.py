@@ -77,7 +77,7 @@ class Pool:
     in_use: int = field(default=0, init=False)
     _kept: HTTPConnectionPool = field(init=False)
     _once: HTTPConnectionPool = field(init=False)
-    _known_plain: bool = field(default=False, init=False)
+    _answered: bool = field(default=False, init=False)
     _places: DeferredSemaphore = field(init=False)
     _asking: set[Deferred[Any]] = field(factory=set, init=False)
     _ending: list[Callable[[], None]] = field(factory=list, init=False)
@@ -93,7 +93,7 @@ class Pool:
         # must not be sent again by itself.
         self._once = HTTPConnectionPool(self.reactor, persistent=False)
         if self.agent is None:
-            settings.policy  # noqa: B018: files that cannot be used are told of now
+            _ = settings.policy  # files that cannot be used are told of now
 
     @property
     def closed(self) -> bool:
@@ -233,9 +233,9 @@ class _Attempt:
     _reach: Reach = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        settings = self.pool.settings
-        patience = min(settings.connect_timeout, self.seconds)
-        self._reach = Reach(self.pool.reactor, settings.policy, patience)
+        pool, settings = self.pool, self.pool.settings
+        policy = settings.policy if pool.agent is None else None
+        self._reach = Reach(pool.reactor, policy, min(settings.connect_timeout, self.seconds))
 
     async def run(self, body: bytes | None, headers: Mapping[str, str]) -> Response:
         """Make it."""
@@ -259,8 +259,10 @@ class _Attempt:
         return await self._within(self.seconds, self._head_of(False, headers))
 
     async def _within(self, seconds: float, talk: Coroutine[Any, Any, _T]) -> _T:
+        clock = self.pool.reactor
+        end = clock.seconds() + seconds
         try:
-            return await bounded(Deferred.fromCoroutine(talk), seconds, self.pool.reactor)
+            return await bounded(Deferred.fromCoroutine(talk), seconds, clock)
         except DeferredTimeout:
             reason = f"has not answered within {self.seconds:g} seconds"
             if self._reach.connecting:
@@ -269,19 +271,19 @@ class _Attempt:
         except (CancelledError, ClientError):
             raise
         except Exception as error:
-            if await self._is_tls(error):
+            if await self._is_for_tls(error, end - clock.seconds()):
                 raise TlsFailure(self.url, "speaks TLS at this port, and no plain HTTP") from error
             raise self._told(error) from error
 
-    async def _is_tls(self, error: Exception) -> bool:
+    async def _is_for_tls(self, error: Exception, left: float) -> bool:
         """Tell whether a request was in vain because the port is one for TLS."""
         pool = self.pool
-        plain = self.url.startswith("http:") and not pool._known_plain and pool.agent is None
-        cut = isinstance(root_of(error), ConnectionClosed) and self._head is None
-        if not plain or not cut or self._reach.connecting:
+        unsure = self.url.startswith("http:") and not pool._answered and pool.agent is None
+        cut = isinstance(root_of(error), ConnectionClosed) and not self._reach.connecting
+        if not unsure or not cut or left <= 0:
             return False
-        patience = pool.settings.connect_timeout
-        return await speaks_tls(pool.reactor, URI.fromBytes(self.url.encode("ascii")), patience)
+        uri = URI.fromBytes(f"https{self.url.removeprefix('http')}".encode("ascii"))
+        return await speaks_tls(pool.reactor, uri, min(left, pool.settings.connect_timeout))
 
     async def _exchange(
         self, body: bytes | None, headers: Mapping[str, str], left: float
@@ -327,7 +329,7 @@ class _Attempt:
         producer = None if body is None else Bytes(body)
         method, url = self.method.encode("ascii"), self.url.encode("ascii")
         head = await agent.request(method, url, sent, producer)
-        pool._known_plain = True
+        pool._answered = True
         return head
 
     def _told(self, error: Exception) -> ClientError:

@@ -83,8 +83,9 @@ class Reader(Health):
     async def failsafe(self) -> Mapping[str, str] | None:
         """Return the API URLs of the members that failsafe mode asks; ``None`` if it is off.
 
-        >>> await node.failsafe() is None
-        True
+        >>> memory.answer("a", "/failsafe", 200, {"a": "http://10.0.0.11:8008/patroni"})
+        >>> await node.failsafe()
+        {'a': 'http://10.0.0.11:8008/patroni'}
         """
         response = await self.request("GET", "/failsafe")
         if response.status == 502 and response.body.lstrip().startswith(b"<"):
