@@ -73,8 +73,7 @@ class MemoryCluster(MemoryNetwork):
         if leader is not None:
             self._named(leader)
         self._clients: list[Node | Replicas] = []
-        self._last_leader = leader
-        self._picture = self._shared.picture()
+        self._changed()
 
     # To be asked by
 
@@ -296,22 +295,24 @@ class MemoryCluster(MemoryNetwork):
                 self._forget(each)
         if shared.leader == to:
             return
+        shared.leader, shared.switchover, node.lag, node.sync = to, None, 0, False
+        shared.promoting = True
+        self._changed()
         now = moment(shared.clock.seconds())
         shared.history.append([shared.timeline, LSN, reason, now, to])
         shared.timeline += 1
-        shared.leader, shared.switchover, node.lag, node.sync = to, None, 0, False
+        shared.promoting = False
         self._changed()
 
     def _changed(self) -> None:
         """Tell those who follow what is different now."""
-        old = {**self._picture, "last_leader": self._last_leader}
-        self._picture = self._shared.picture()
-        self._last_leader = self._shared.leader or self._last_leader
         now = self.clock.seconds()
-        for kind, data in changes(old, self._picture):
-            for node in self._nodes.values():
+        for node in self._nodes.values():
+            picture = self._shared.picture(node)
+            for kind, data in () if node.told is None else changes(node.told, picture):
                 if node.alive:
                     node.note(kind, data, now)
+            node.told = picture
         for node in self._nodes.values():
             for subscriber in list(node.subscribers):
                 subscriber.flush()

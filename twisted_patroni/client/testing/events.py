@@ -21,41 +21,62 @@ if TYPE_CHECKING:
 #: Seconds between two signs of life.
 HEARTBEAT = 15.0
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
-_UNTOLD = ("lag",)
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return type and data of each event between two pictures.
+    """Return type and data of each event between two pictures, the leader first.
 
     :param old: the first.
     :param new: the second.
     """
     before, after = old["cluster"], new["cluster"]
-    if after["leader"] is not None and after["leader"] != old["last_leader"]:
-        yield "leader", {"old": old["last_leader"], "new": after["leader"], "timeline": None}
-    if before != after:
-        yield "cluster", {**after, **_difference(before, after)}
+    timeline = after["timeline"]
+    has_new_leader = after["leader"] is not None and after["leader"] != old["last_leader"]
+    if has_new_leader:
+        told = {"old": old["last_leader"], "new": after["leader"], "timeline": timeline}
+        yield "leader", told
+    untold = ("leader", "timeline") if has_new_leader else ("leader",)
+    if changed := _different(before, after, untold):
+        yield "cluster", {"changed": changed, **after, "old": _old(before, changed)}
     for name in sorted({**old["members"], **new["members"]}):
-        was, now = old["members"].get(name), new["members"].get(name)
-        if was is None or now is None:
-            change = "joined" if was is None else "left"
-            yield "member", {"name": name, "change": change, "member": now}
-        elif difference := _difference(was, now):
-            yield "member", {"name": name, "change": "changed", "member": now, **difference}
-    if old["config"] != new["config"]:
-        keys = sorted({**old["config"], **new["config"]})
-        pairs = {
-            key: {"old": old["config"].get(key), "new": new["config"].get(key)} for key in keys
-        }
-        yield "config", {"changed": {k: v for k, v in pairs.items() if v["old"] != v["new"]}}
-    names = ("timeline", "lsn", "reason", "time", "leader")
+        yield from _member(name, old["members"].get(name), new["members"].get(name))
+    if changed := _different(old["node"], new["node"]):
+        yield "node", {**new["node"], "changed": changed, "old": _old(old["node"], changed)}
+    if changes := dict(_differences(old["config"], new["config"], "")):
+        yield "config", {"changed": changes}
     for line in new["history"][len(old["history"]) :]:
-        yield "history", dict(zip(names, line, strict=True))
+        yield "history", line
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    changed = [key for key in new if key not in _UNTOLD and old[key] != new[key]]
-    return {"changed": changed, "old": {key: old[key] for key in changed}} if changed else {}
+def _member(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any]]:
+    is_both = old is not None and new is not None
+    changed = _different(old, new, ("lag",)) if is_both else []
+    if changed or not is_both:
+        change = "joined" if old is None else "left" if new is None else "changed"
+        before = {} if old is None else _old(old, changed)
+        told = {"name": name, "change": change, "changed": changed, "member": new, "old": before}
+        yield "member", told
+
+
+def _different(
+    old: Mapping[str, Any], new: Mapping[str, Any], untold: tuple[str, ...] = ()
+) -> list[str]:
+    return [key for key in new if key not in untold and old[key] != new[key]]
+
+
+def _old(old: Mapping[str, Any], changed: list[str]) -> dict[str, Any]:
+    return {key: old[key] for key in changed}
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, Any]]:
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}", {"old": before, "new": after}
 
 
 @define(eq=False)

@@ -57,6 +57,7 @@ class MemoryNode:
     :ivar keys: by its key what was asked, and the answer.
     :ivar runs: how often its daemon has begun.
     :ivar log: the events that it keeps.
+    :ivar told: what it has told by them, all in all; ``None`` if it has just begun.
     """
 
     name: str
@@ -81,12 +82,14 @@ class MemoryNode:
     log: list[dict[str, Any]] = field(factory=list)
     newest: int = field(init=False)
     subscribers: list[Subscriber] = field(factory=list)
+    told: Mapping[str, Any] | None = None
 
     def __attrs_post_init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
         """Begin a new run of its daemon, which remembers neither events nor operations."""
+        self.told = None
         self.log.clear()
         self.operations.clear()
         self.keys.clear()
@@ -130,6 +133,7 @@ class Shared:
     :param scope: the cluster's name.
     :param members: the members by name.
     :param leader: who leads; ``None`` if nobody does.
+    :ivar promoting: the leader has the key, and is still to be promoted.
     """
 
     clock: Clock
@@ -139,6 +143,7 @@ class Shared:
     timeline: int = 3
     paused: bool = False
     config: dict[str, Any] = field(factory=lambda: {"ttl": 30, "loop_wait": 10})
+    promoting: bool = False
     history: list[list[Any]] = field(factory=list)
     switchover: dict[str, Any] | None = None
 
@@ -156,21 +161,14 @@ class Shared:
         """
         return self.timeline if node.claimed is None else node.claimed
 
-    def state_of(self, node: MemoryNode) -> str:
-        """Return a member's state, as the DCS has it.
-
-        :param node: the member.
-        """
-        return node.state or ("running" if self.leads(node) else "streaming")
-
-    def _role(self, node: MemoryNode, seen_by: MemoryNode | None) -> str:
-        if seen_by is not None and seen_by.claimed is not None:
+    def _role(self, node: MemoryNode, seen_by: MemoryNode) -> str:
+        if seen_by.claimed is not None:
             return "leader" if node is seen_by else "replica"
         if node.name == self.leader:
             return "leader"
         return "sync_standby" if node.sync else "replica"
 
-    def member(self, node: MemoryNode, seen_by: MemoryNode | None = None) -> dict[str, Any]:
+    def member(self, node: MemoryNode, seen_by: MemoryNode) -> dict[str, Any]:
         """Return a member's document, as ``GET /cluster`` has it.
 
         :param node: the member.
@@ -178,7 +176,7 @@ class Shared:
         """
         role = self._role(node, seen_by)
         state = node.state or ("running" if role == "leader" else "streaming")
-        timeline = self.timeline if seen_by is None else self.timeline_of(seen_by)
+        timeline = self.timeline_of(seen_by)
         document: dict[str, Any] = {
             "name": node.name,
             "role": role,
@@ -254,7 +252,7 @@ class Shared:
             "patroni": {"version": VERSION, "scope": self.scope, "name": node.name},
         }
 
-    def told(self, node: MemoryNode, seen_by: MemoryNode | None = None) -> dict[str, Any]:
+    def told(self, node: MemoryNode, seen_by: MemoryNode) -> dict[str, Any]:
         """Return a member's document as events have it.
 
         :param node: the member.
@@ -278,19 +276,19 @@ class Shared:
             "scheduled_restart": node.restart,
         }
 
-    def summary(self, seen_by: MemoryNode | None = None) -> dict[str, Any]:
+    def summary(self, seen_by: MemoryNode) -> dict[str, Any]:
         """Return what events tell of the cluster as a whole.
 
         :param seen_by: who tells.
         """
-        claims = seen_by is not None and seen_by.claimed is not None
-        leader = seen_by.name if seen_by is not None and claims else self.leader
-        timeline = self.timeline if seen_by is None else self.timeline_of(seen_by)
+        claims = seen_by.claimed is not None
+        leader = seen_by.name if claims else self.leader
+        is_known = claims or (leader is not None and not self.promoting)
         return {
             "leader": leader,
-            "timeline": None if leader is None else timeline,
-            "paused": self.paused,
             "locked": leader is not None,
+            "timeline": self.timeline_of(seen_by) if is_known else None,
+            "paused": self.paused,
             "failsafe": False,
             "dcs": True,
             "switchover": self.switchover,
@@ -313,20 +311,18 @@ class Shared:
             "history": [self.history_entry(line) for line in self.history[-10:]],
         }
 
-    def about(self, node: MemoryNode, *changed: str) -> dict[str, Any]:
+    def about(self, node: MemoryNode) -> dict[str, Any]:
         """Return what events tell of a member that tells of itself.
 
         :param node: the member.
-        :param changed: what is different; nothing in a snapshot.
         """
-        document: dict[str, Any] = {
+        return {
             "name": node.name,
             "state": node.state or "running",
             "role": "primary" if self.leads(node) else "replica",
             "pending_restart": [],
             "drain": node.drain,
         }
-        return {**document, "changed": list(changed)} if changed else document
 
     def history_entry(self, line: list[Any]) -> dict[str, Any]:
         """Return a line of the history as events have it.
@@ -336,16 +332,23 @@ class Shared:
         names = ("timeline", "lsn", "reason", "time", "leader")
         return dict(zip(names, line, strict=True))
 
-    def picture(self) -> Mapping[str, Any]:
-        """Return what changes are found in, by comparing it with the last one."""
+    def picture(self, node: MemoryNode) -> Mapping[str, Any]:
+        """Return what a member sees; its events are the differences to what it saw before.
+
+        :param node: the member.
+        """
         listed = [each for each in self.members.values() if each.listed]
+        cluster = self.summary(node)
+        before = None if node.told is None else node.told["last_leader"]
         return json.loads(  # type: ignore[no-any-return]
             json.dumps(
                 {
-                    "cluster": self.summary(),
-                    "members": {each.name: self.told(each) for each in listed},
+                    "cluster": cluster,
+                    "last_leader": cluster["leader"] or before,
+                    "members": {each.name: self.told(each, node) for each in listed},
+                    "node": self.about(node),
                     "config": self.config,
-                    "history": self.history,
+                    "history": [self.history_entry(line) for line in self.history],
                 }
             )
         )

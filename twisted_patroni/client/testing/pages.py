@@ -182,24 +182,21 @@ class Pages:
         expires = None if body.get("expires") is None else self._end(body["expires"])
         more = {"expires": expires, "primary": body.get("primary") is True}
         node.drain = {"since": moment(self.now), **given, **more}
-        return self._drained(node, node.drain)
+        self.orders.changed()
+        return Answer.document(200, node.drain)
 
     def _delete_drain(self, node: MemoryNode, asked: Question) -> Answer:
         if node.drain is None:
             return self._get_drain(node, asked)
         was, node.drain = node.drain, None
-        return self._drained(node, was)
+        self.orders.changed()
+        return Answer.document(200, was)
 
     def _end(self, expires: Any) -> str:
         found = _DURATION.fullmatch(str(expires).removesuffix(".0"))
         if found is not None:
             return moment(self.now + int(found[1]) * _SECONDS[found[2]])
         return datetime.fromisoformat(str(expires)).isoformat()
-
-    def _drained(self, node: MemoryNode, document: dict[str, Any]) -> Answer:
-        node.note("node", self.shared.about(node, "drain"), self.now)
-        self.orders.changed()
-        return Answer.document(200, document)
 
 
 def _operation(node: MemoryNode, asked: Question) -> dict[str, Any] | None:
