@@ -58,7 +58,7 @@ ROOMS = (
     ("engine.lanes", "doors", "figures", "renewal", "restapi", "seat"),
     ("engine", "service"),
     ("tap",),
-    ("demo", "watch", "__main__"),
+    ("demo", "discovery", "watch", "__main__"),
 )
 #: Rooms that see less than what is below them.
 APART = {
@@ -69,7 +69,8 @@ APART = {
     "demo": ("demo", "_privileges"),
     "client": ("client",),
     "watch": ("watch", "client"),
-    "__main__": ("demo", "passwords", "watch"),
+    "discovery": ("discovery", "watch", "client"),
+    "__main__": ("demo", "discovery", "passwords", "watch"),
 }
 #: Who may name the parts of the engine that know upstream.
 HOSTS = ("engine", "service", "tap")

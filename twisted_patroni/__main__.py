@@ -10,6 +10,7 @@ from twisted.internet.task import react
 
 from twisted_patroni import __version__
 from twisted_patroni.demo import command as demo
+from twisted_patroni.discovery import arguments as discovery
 from twisted_patroni.passwords import PasswordError, hash_password, read_password
 from twisted_patroni.watch import arguments as watch
 
@@ -32,6 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("watch", help=summary, description=f"{summary.capitalize()}.")
     watch.add_arguments(shown)
     shown.set_defaults(run=_watch)
+    summary = "print where the primary of a cluster is, or the replicas are, once or at each change"
+    shown = commands.add_parser("endpoint", help=summary)
+    discovery.add_arguments(shown)
+    shown.set_defaults(run=_endpoint)
     summary = "print the hash of a password, for restapi.users"
     hashed = commands.add_parser(
         "password",
@@ -45,6 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _watch(options: argparse.Namespace) -> None:
     from twisted_patroni.watch import command  # it needs more than the other commands
+
+    command.run(options)
+
+
+def _endpoint(options: argparse.Namespace) -> None:
+    from twisted_patroni.discovery import command  # it needs more than the other commands
 
     command.run(options)
 

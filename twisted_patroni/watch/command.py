@@ -161,7 +161,7 @@ def run(options: argparse.Namespace) -> None:
     :param options: the parsed options.
     """
     try:
-        want = wanted(options, _surroundings())
+        want = wanted(options, surroundings())
         policy = load_policy(want.tls)
     except KeyboardInterrupt:  # while the password was asked for
         sys.exit(0)
@@ -221,7 +221,8 @@ def _is_terminal(stream: Any) -> bool:
         return False
 
 
-def _surroundings() -> Surroundings:
+def surroundings() -> Surroundings:
+    """Find out where the process runs, and have its output show what it can."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
