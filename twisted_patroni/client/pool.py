@@ -41,6 +41,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _T = TypeVar("_T")
 _USER_AGENT = "twisted-patroni"
 _REDIRECTS = range(300, 400)
+#: Seconds within which a server that speaks TLS has said something in it.
+_LOOK = 0.5
 _NOT_CONNECTED = (ConnectError, DNSLookupError, ConnectingCancelledError)
 
 
@@ -283,7 +285,7 @@ class _Attempt:
         if not unsure or not cut or left <= 0:
             return False
         uri = URI.fromBytes(f"https{self.url.removeprefix('http')}".encode("ascii"))
-        return await speaks_tls(pool.reactor, uri, min(left, pool.settings.connect_timeout))
+        return await speaks_tls(pool.reactor, uri, min(left, _LOOK))
 
     async def _exchange(
         self, body: bytes | None, headers: Mapping[str, str], left: float
