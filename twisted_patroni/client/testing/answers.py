@@ -54,6 +54,16 @@ class Answer:
         """
         return cls(status, text.encode(), {"Content-Type": TEXT})
 
+    @classmethod
+    def page(cls, status: int, text: str) -> Answer:
+        """Return an error page, of HTML.
+
+        :param status: the status.
+        :param text: what is the matter.
+        """
+        content = f"<!DOCTYPE HTML>\n<p>Error code: {status}</p>\n<p>Message: {text}.</p>\n"
+        return cls(status, content.encode(), {"Content-Type": "text/html;charset=utf-8"})
+
     def response(self, *, is_head: bool = False) -> MemoryResponse:
         """Return it as an agent does.
 

@@ -245,7 +245,7 @@ class Orders:
             document = self.keep(node, asked, verdict)
         self.changed()
         if document is not None and asked.is_patient and verdict.act is not None:
-            return _begun(document)
+            return begun(document)
         explained = self.has_operations and asked.wants_json and verdict.status == 412
         if explained:
             more = {"action": verdict.kind, "candidates": self._candidates()}
@@ -260,6 +260,8 @@ class Orders:
         :param verdict: what becomes of it.
         """
         now = self.shared.clock.seconds()
+        is_change = verdict.kind in _PAST and verdict.act is not None
+        steps = ["failover key written"] if is_change else []
         document: dict[str, Any] = {
             "id": f"op-{node.number:04x}{len(node.operations) + 1:012x}",
             "kind": verdict.kind,
@@ -270,7 +272,7 @@ class Orders:
             "created": moment(now),
             "scheduled_at": verdict.at,
             "ended": None,
-            "steps": [],
+            "steps": [{"time": moment(now), "text": each} for each in steps],
             "result": None,
             "cancellable": verdict.at is not None and verdict.act is not None,
         }
@@ -283,8 +285,14 @@ class Orders:
         return document
 
 
-def _begun(document: dict[str, Any]) -> Answer:
+def begun(document: dict[str, Any]) -> Answer:
+    """Answer who does not wait for the end: he is told of it as it was before.
+
+    :param document: the operation's document.
+    """
     place = f"/operations/{document['id']}"
+    if document["ended"] is not None:
+        document = {**document, "state": "running", "ended": None, "result": None}
     return Answer.document(202, document, Location=place, Preference_Applied="respond-async")
 
 
@@ -300,5 +308,5 @@ def configured(orders: Orders, node: MemoryNode, asked: Question) -> Answer:
         document = orders.keep(node, asked, verdict)
         orders.changed()
         if asked.is_patient:
-            return _begun(document)
+            return begun(document)
     return Answer.document(200, orders.shared.config)

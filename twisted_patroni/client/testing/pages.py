@@ -58,7 +58,7 @@ class Pages:
         except ValueError:
             return Answer.document(400, {"error": "the body is not a JSON object"})
         if method not in ("GET", "HEAD", "OPTIONS"):
-            return Answer.sentence(501, f"Unsupported method ({method!r})")
+            return Answer.page(501, f"Unsupported method ({method!r})")
         if method == "HEAD" and name in ("patroni", "cluster", "history", "config", "metrics"):
             return self.answer(node, evolve(asked, method="GET"))
         return self._check(node, asked)
@@ -83,7 +83,7 @@ class Pages:
 
     def _get_failsafe(self, _node: MemoryNode, _: Question) -> Answer:
         if not self.shared.config.get("failsafe_mode"):
-            return Answer(502, b"<!DOCTYPE HTML>", {"Content-Type": "text/html;charset=utf-8"})
+            return Answer.page(502, "Bad Gateway")
         members = [each for each in self.shared.members.values() if each.listed]
         return Answer.document(200, {each.name: f"{each.url}/patroni" for each in members})
 
