@@ -101,6 +101,7 @@ class EventNode(Resource):
     :ivar answer: if set, the status and the body of all answers.
     :ivar cluster: what ``GET /cluster`` says; without it that is unknown.
     :ivar status: what ``GET /patroni`` says; without it that is unknown.
+    :ivar plain: it has no events, as upstream's daemon.
     :ivar asked: what was asked for: the target, and the headers that count.
     :ivar open: the requests that it tells of events.
     :ivar silent: it takes requests, and answers none.
@@ -111,6 +112,7 @@ class EventNode(Resource):
     answer: tuple[int, bytes] | None = field(default=None, init=False)
     cluster: dict[str, Any] | None = field(default=None, init=False)
     status: dict[str, Any] | None = field(default=None, init=False)
+    plain: bool = field(default=False, init=False)
     asked: list[tuple[str, dict[str, str]]] = field(factory=list, init=False)
     open: list[Request] = field(factory=list, init=False)
     silent: bool = field(default=False, init=False)
@@ -135,6 +137,9 @@ class EventNode(Resource):
         if target in documents:
             request.setResponseCode(404 if documents[target] is None else 200)
             return json.dumps(documents[target]).encode()
+        if self.plain:
+            request.setResponseCode(503)
+            return b'{"state": "running", "patroni": {"version": "4.1.5"}}'
         request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
         request.notifyFinish().addBoth(lambda _: self.open.remove(request))
         self.open.append(request)

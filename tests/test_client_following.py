@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError
 
 from tests.event_nodes import EventNode, member, view
 from tests.followcase import A, B, C, FollowCase
-from twisted_patroni.client.asking import Login
+from twisted_patroni.client.asking import Login, NoAnswer
 from twisted_patroni.client.stream import SILENCE
 
 
@@ -239,6 +239,44 @@ class FailoverTests(FollowCase):
         self.follow(self.nodes, ("https://a:8008",), login=Login("joe", "s3cret"))
         self.cut(self.a)
         self.assertEqual(self.network.attempts, ["a"])
+
+    def test_leave(self) -> None:
+        """It goes to the next node when it is sent on, if it is with the one that is meant."""
+        self.follow(self.nodes)
+        self.notes.told.clear()
+        self.follower.leave(B, "is strange")
+        self.wait(1)
+        self.assertTold()
+        self.follower.leave(A, "is strange")
+        self.network.flush()
+        self.assertTold(("disconnected", A, "is strange"), ("connected", B, False))
+        self.assertEqual(self.a.open, [])
+
+    def test_refused_by_listener(self) -> None:
+        """It goes on, too, when the listener has no use for what it is told."""
+
+        def refuse(event: Any) -> None:
+            if event["type"] == "config":
+                raise NoAnswer("is strange")
+
+        self.follow(self.nodes)
+        self.notes.when_told = refuse
+        self.notes.told.clear()
+        self.say(self.a, "config", {})
+        self.assertTold(("disconnected", A, "is strange"), ("connected", B, False))
+
+    def test_hurry(self) -> None:
+        """Who is in a hurry has the next round of attempts a second after the last one."""
+        self.follow({}, (A,))
+        self.wait(20)
+        self.network.attempts.clear()
+        self.follower.hurry()
+        self.wait(0.5)
+        self.follower.hurry()
+        self.wait(0.5)
+        self.follower.hurry()
+        self.wait(1)
+        self.assertEqual(len(self.network.attempts), 2)
 
     def test_bounded(self) -> None:
         """It remembers no more than a hundred nodes."""

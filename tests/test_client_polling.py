@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.event_nodes import EventNode, member, view
-from tests.followcase import A, B, FollowCase
+from tests.followcase import A, B, C, FollowCase
 
 
 class PollTests(FollowCase):
@@ -17,15 +15,8 @@ class PollTests(FollowCase):
 
     def plain(self) -> EventNode:
         """Return a node without events."""
-
-        class Plain(EventNode):
-            def render_GET(self, request: Any) -> bytes | int:
-                if request.uri.startswith(b"/events"):
-                    request.setResponseCode(503)
-                    return b'{"state": "running", "patroni": {"version": "4.1.5"}}'
-                return EventNode.render_GET(self, request)
-
-        node = Plain()
+        node = EventNode()
+        node.plain = True
         node.cluster = {"scope": "demo", "members": [member("a", "leader"), member("b")]}
         return node
 
@@ -90,6 +81,38 @@ class PollTests(FollowCase):
         self.assertTold(
             ("connected", A, True), ("disconnected", A, "does not answer"), ("connected", B, True)
         )
+
+    def test_none_can_be_polled(self) -> None:
+        """Where no node knows its cluster they are asked again after a pause, not at once."""
+        nodes = {"a": self.a, "b": self.plain(), "c": self.plain()}
+        for node in nodes.values():
+            node.cluster = None
+        self.follow(nodes, (A, B, C))
+        self.assertEqual(self.network.attempts, ["a", "b", "c", "a", "b", "c"])
+        self.a.cluster = {"scope": "demo", "members": [member("a", "leader")]}
+        self.wait(1)
+        self.assertEqual(self.notes.told[-1], ("connected", A, True))
+
+    def test_turns_silent(self) -> None:
+        """When the one that was polled cannot be any more each of the others is asked once."""
+        nodes = {"a": self.a, "b": self.plain(), "c": self.plain()}
+        nodes["b"].cluster = nodes["c"].cluster = None
+        self.follow(nodes, (A, B, C))
+        self.assertTold(("connected", A, True))
+        self.a.cluster = None
+        self.network.attempts.clear()
+        self.wait(2)
+        self.assertEqual(self.network.attempts, ["a", "b", "c", "b", "c"])
+
+    def test_hurry(self) -> None:
+        """Who is in a hurry has it asked four times in a second, not more."""
+        self.follow({"a": self.a})
+        self.a.asked.clear()
+        for _ in range(8):
+            self.follower.hurry()
+            self.clock.advance(0.125)
+            self.network.flush()
+        self.assertEqual([target for target, _ in self.a.asked], ["/cluster"] * 4)
 
     def test_not_patroni(self) -> None:
         """What is no node at all is a failure."""

@@ -287,9 +287,12 @@ class Follower:
                 self._arrive(url, polling=True)
                 self._show(snapshot_of(cluster, self.clock.seconds()))
             except NoAnswer as error:
+                answered = self._at == (url, True)
                 self._lost(url, str(error))
-                # One that answered has turned silent: all others are worth an attempt.
-                self._begin(url)
+                if answered:  # it has turned silent: all others are worth an attempt
+                    self._begin(url)
+                else:
+                    self._plain.remove(url)
                 return
             if self._next() is not None:  # it has named one that may be better
                 return
