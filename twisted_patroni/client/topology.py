@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 
-from twisted_patroni.client.asking import Asker, base_url
+from twisted_patroni.client.asking import Asker, NoAnswer, base_url
+from twisted_patroni.client.claims import Claims, Verdict
 from twisted_patroni.client.errors import ClientError, Refused
 from twisted_patroni.client.following import Follower
+from twisted_patroni.client.looking import Looks
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.picture import Picture
 from twisted_patroni.client.pool import Pool, PoolClosed
-from twisted_patroni.client.values import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
     from twisted.web.iweb import IAgent
 
     from twisted_patroni.client.settings import ClientSettings
-    from twisted_patroni.client.values import NodeStatus
+    from twisted_patroni.client.values import Member, NodeStatus
 
-#: Seconds between two looks at all members, however many ask for them.
-LOOK_PAUSE = 0.25
-#: Seconds that a member may take to say what it is.
-LOOK_TIME = 3.0
-#: Members that are looked at at the same time.
-LOOK_WIDTH = 16
+#: Seconds that the seeds have at the start to contradict the first one that tells.
+SETTLE = 0.5
+#: Seconds between two looks at all members while somebody waits, or they contradict each other.
+SOON = 2.0
+#: Seconds between them while there is no node with events.
+SELDOM = 10.0
 
 _TYPES = frozenset({"leader", "member", "cluster"})
-_PRIMARY = frozenset({"primary", "master", "standby_leader"})
+_CLOSED = "the cluster is not followed any more"
 
 _T = TypeVar("_T")
 
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 def _seed_urls(seeds: Sequence[str]) -> tuple[str, ...]:
     urls = tuple(dict.fromkeys(map(base_url, seeds)))
     if not urls:
-        raise ValueError("seeds: at least one URL of a node is needed")
+        raise ValueError("seeds: at least one URL of a node is needed, none is given")
     return urls
 
 
@@ -51,14 +51,16 @@ def _seed_urls(seeds: Sequence[str]) -> tuple[str, ...]:
 class Topology:
     """What is known of a cluster: its members, its leader, and which nodes could not be asked.
 
+    It is told by one node what happens. Besides, it looks at all nodes, to see whether they agree:
+    at the start, when somebody has a doubt, and now and then while no node has events or somebody
+    waits for something.
+
     :param reactor: the reactor.
     :param seeds: URLs of nodes; one is enough, the others are learned from it.
     :param settings: who asks, and how long an answer may take.
     :param agent: does the requests.
     :param random: a number from 0 to 1, a new one for each call.
-    :ivar members: the members as last known, by name; none before.
-    :ivar leader: who leads; ``None`` while nobody does.
-    :ivar conflict: those that claim to lead at the same time, the one that counts first.
+    :ivar known: it has been learned who the members are.
     """
 
     reactor: Any
@@ -66,64 +68,78 @@ class Topology:
     settings: ClientSettings
     agent: IAgent
     random: Callable[[], float]
-    members: tuple[Member, ...] = field(default=(), init=False)
-    leader: Member | None = field(default=None, init=False)
-    conflict: tuple[Member, ...] = field(default=(), init=False)
+    known: bool = field(default=False, init=False)
+    _verdict: Verdict = field(factory=Verdict, init=False)
     _picture: Picture = field(factory=Picture, init=False)
-    _claims: dict[str, Member] = field(factory=dict, init=False)
+    _claims: Claims = field(factory=Claims, init=False)
+    _scope: str | None = field(default=None, init=False)
     _unheard: dict[str, ClientError] = field(factory=dict, init=False)
     _unseen: dict[str, ClientError] = field(factory=dict, init=False)
-    _listeners: list[Callable[[], None]] = field(factory=list, init=False)
-    _waiting: set[Deferred[Any]] = field(factory=set, init=False)
-    _looking: dict[str, Deferred[None]] = field(factory=dict, init=False)
-    _places: DeferredSemaphore = field(factory=partial(DeferredSemaphore, LOOK_WIDTH), init=False)
-    _last_look: float | None = field(default=None, init=False)
-    _next_look: IDelayedCall | None = field(default=None, init=False)
+    _looks: Looks = field(init=False)
     _follower: Follower | None = field(default=None, init=False)
     _following: Deferred[None] | None = field(default=None, init=False)
-    _started: bool = field(default=False, init=False)
+    _source: tuple[str, bool] | None = field(default=None, init=False)
+    _refreshed: float | None = field(default=None, init=False)
+    _refreshing: Deferred[None] | None = field(default=None, init=False)
+    _settling: IDelayedCall | None = field(default=None, init=False)
+    _settled: bool = field(default=False, init=False)
+    _listeners: list[Callable[[], None]] = field(factory=list, init=False)
+    _waiting: set[Deferred[Any]] = field(factory=set, init=False)
     _closed: bool = field(default=False, init=False)
     _log = Logger()
 
+    def __attrs_post_init__(self) -> None:
+        self._looks = Looks(self.reactor, self.agent, self.settings, self)
+
     def start(self) -> None:
         """Begin to find out, and to follow what happens; once is enough."""
-        if self._started or self._closed:
-            return
-        self._started = True
-        self._look()
+        if self._settling is None and not self._closed:
+            self._settling = self.reactor.callLater(SETTLE, self._settle)
+            self._looks.within(0)
 
     def close(self) -> Deferred[None]:
-        """End it; who waits is told with a :class:`PoolClosed`.
+        """End it; who waits is told so with a :class:`PoolClosed`.
 
         :return: fires when nothing is on its way any more.
         """
         self._closed = True
-        if self._next_look is not None and self._next_look.active():
-            self._next_look.cancel()
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
         for waiting in tuple(self._waiting):
-            waiting.errback(PoolClosed("the cluster is not followed any more"))
-        tasks = [*self._looking.values()]
-        if self._following is not None:
-            tasks.append(self._following)
-        for task in tasks:
-            task.cancel()
-        ended: Deferred[Any] = DeferredList(tasks, consumeErrors=True)
+            if not waiting.called:
+                waiting.errback(PoolClosed(_CLOSED))
+        ending = self._looks.close()
+        for each in (self._following, self._refreshing):
+            if each is not None:
+                each.cancel()
+                ending.append(each)
+        ended: Deferred[Any] = DeferredList(ending, consumeErrors=True)
         return ended.addCallback(lambda _: None)
 
     @property
-    def known(self) -> bool:
-        """Whether it has been learned who the members are."""
-        return self._picture.known
+    def members(self) -> tuple[Member, ...]:
+        """The members as last known, by name; none before that."""
+        return self._verdict.members
+
+    @property
+    def leader(self) -> Member | None:
+        """Who leads, ``None`` while nobody does."""
+        return self._verdict.leader
+
+    @property
+    def conflict(self) -> tuple[Member, ...]:
+        """Those that claim to lead at the same time, the one that counts first; usually none."""
+        return self._verdict.conflict
 
     @property
     def failures(self) -> Mapping[str, ClientError]:
         """Why a node could not be asked when it was last tried, by its URL."""
-        return {**self._unheard, **self._unseen}
+        return dict(self._unseen) if self.known else {**self._unheard, **self._unseen}
 
     def changed(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have a function called after each change of members or leader.
 
-        :param callback: the function.
+        :param callback: the function; what it fails with is logged.
         :return: ends it.
         """
         self._listeners.append(callback)
@@ -141,14 +157,7 @@ class Topology:
 
         :param url: the node.
         """
-        if self._closed or (self._next_look is not None and self._next_look.active()):
-            return
-        last = self._last_look
-        pause = 0.0 if last is None else last + LOOK_PAUSE - self.reactor.seconds()
-        if pause <= 0:
-            self._look()
-        else:
-            self._next_look = self.reactor.callLater(pause, self._look)
+        self._looks.within(0)
 
     async def until(self, look: Callable[[], _T | None], timeout: float) -> _T:
         """Return what a function returns, as soon as that is true.
@@ -162,10 +171,12 @@ class Topology:
         if found:
             return found
         if self._closed:
-            raise PoolClosed("the cluster is not followed any more")
+            raise PoolClosed(_CLOSED)
         waiting: Deferred[_T] = Deferred()
 
         def check() -> None:
+            if waiting.called:
+                return
             try:
                 found = look()
             except Exception:
@@ -174,44 +185,110 @@ class Topology:
                 if found:
                     waiting.callback(found)
 
-        def checked() -> None:
-            if not waiting.called:
-                check()
-
-        stop = self.changed(checked)
+        stop = self.changed(check)
         self._waiting.add(waiting)
+        self._plan()
         try:
             return await waiting.addTimeout(max(0.0, timeout), self.reactor)
         finally:
             self._waiting.discard(waiting)
             stop()
 
-    # What the nodes tell (following.Listener)
+    async def refresh(self, age: float = 1.0) -> None:
+        """Learn how far the members are behind: no event tells of that, it may be out of date.
+
+        What cannot be learned is unknown from then on.
+
+        :param age: seconds that what is known may be old.
+        """
+        now = self.reactor.seconds()
+        fresh = self._refreshed is not None and now - self._refreshed <= age
+        if self._closed or fresh or not self._picture.known:
+            return
+        if self._refreshing is None:
+            self._refreshing = Deferred.fromCoroutine(self._refresh())
+            self._refreshing.addBoth(self._no_refresh)
+        if self._refreshing is not None:
+            told: Deferred[None] = Deferred()
+            self._refreshing.addBoth(lambda _: None if told.called else told.callback(None))
+            await told
+
+    async def _refresh(self) -> None:
+        documents: list[Mapping[str, Any]] = [{"name": name} for name in self._picture.members]
+        try:
+            if self._source is not None:
+                node = Node(Pool(self.reactor, self._source[0], self.settings, self.agent))
+                documents = [each.document for each in (await node.cluster()).members]
+        except ClientError as error:
+            self._log.debug(
+                "How far the members are behind cannot be learned: {error}", error=error
+            )
+        self._refreshed = self.reactor.seconds()
+        self._picture = self._picture.with_lags(documents)
+        self._refold()
+
+    def _no_refresh(self, result: object) -> object:
+        self._refreshing = None
+        return None if self._closed else result
+
+    # What one node tells of the cluster (following.Listener)
 
     def connected(self, url: str, polling: bool) -> None:
         """Know which node tells."""
+        self._log.debug("{url} tells of the cluster", url=url, polling=polling)
+        self._source = (url, polling)
         self._unheard.pop(url, None)
 
     def disconnected(self, url: str, reason: str) -> None:
         """Know that it does no more."""
+        self._log.debug("{url} {reason}", url=url, reason=reason)
+        if self._source is not None and self._source[0] == url:
+            self._source = None
         self._unheard[url] = ClientError(f"{url} {reason}")
         self.doubt(url)
+        self._go_on()
 
     def failed(self, url: str, reason: str) -> None:
-        """Know that a node cannot be followed."""
+        """Know that a node does not tell."""
         self._unheard[url] = ClientError(f"{url} {reason}")
+        if not self.known:
+            self._refold()
+        self._go_on()
 
     def received(self, event: Mapping[str, Any]) -> None:
         """Take an event or a snapshot."""
-        before = self._picture
-        self._picture = before.after(event)
-        if (before.leader, before.locked) != (self._picture.leader, self._picture.locked):
-            self._claims.clear()
+        old, new = self._picture, self._picture.after(event)
+        self._join(new.scope)
+        self._picture = new
+        if event.get("type") == "snapshot":
+            self._refreshed = self.reactor.seconds()
+        if (old.known, old.leader, old.locked) != (new.known, new.leader, new.locked):
+            # What the nodes have said of themselves may have been before. Whether they agree with
+            # what is told now, and nobody else leads any more, is to be seen.
+            if old.known:
+                self._claims.clear()
+                self._looks.forget()
+            self._looks.within(0 if self.conflict or event.get("type") == "snapshot" else SOON)
         self._refold()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """End the follower if who was told has closed this: it was running, and not cancelled."""
+        if self._closed:
+            raise CancelledError
+
+    def _join(self, scope: str | None) -> None:
+        """See to it that all that is told is told of the same cluster.
+
+        :raise NoAnswer: if this is another one.
+        """
+        self._scope = self._scope or scope
+        if scope and scope != self._scope:
+            raise NoAnswer(f"is a node of the cluster {scope!r}, not of {self._scope!r}")
 
     def _follow(self, first: str | None = None) -> None:
-        """Begin to follow, with a node that is known to answer."""
-        if self._follower is not None:
+        """Begin to follow, with a node that is known to answer if there is one."""
+        if self._follower is not None or self._closed:
             return
         seeds = sorted(self.seeds, key=lambda url: url != first)
         asker = Asker(self.reactor, self.agent, self.settings.login)
@@ -220,92 +297,91 @@ class Topology:
         self._following.addErrback(self._ended)
 
     def _ended(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("The cluster cannot be followed any more", failure)
+        if not (self._closed and failure.check(CancelledError)):
+            self._log.failure("What a node has told could not be taken", failure)
+            self._follower = self._source = None  # the next one that answers is followed
 
-    # What the nodes say of themselves
+    # What the nodes say of themselves (looking.Onlooker)
 
-    def _urls(self) -> Sequence[str]:
-        return self.seeds if self._follower is None else tuple(self._follower.known())
+    def urls(self) -> Iterable[str]:
+        """Return the nodes that are known."""
+        return self.seeds if self._follower is None else self._follower.known()
 
-    def _look(self) -> None:
-        """Ask all nodes what they are, except for those that were asked and have not answered."""
-        self._last_look = self.reactor.seconds()
-        for url in self._urls():
-            if url not in self._looking:
-                looking = self._places.run(self._ask, url)
-                self._looking[url] = looking
-                looking.addBoth(self._asked, url)
-
-    def _asked(self, result: object, url: str) -> None:
-        self._looking.pop(url, None)
-        if not self._closed and not self._looking:
-            self._follow()
-
-    def _ask(self, url: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._ask_it(url))
-
-    async def _ask_it(self, url: str) -> None:
-        settings = evolve(self.settings, timeout=min(LOOK_TIME, self.settings.timeout))
-        leader = self._picture.leader
-        try:
-            status = await Node(Pool(self.reactor, url, settings, self.agent)).status()
-        except ClientError as error:
-            self._unseen[url] = error
-            self._claims.pop(url, None)
-            answers = isinstance(error, Refused)
+    def heard(self, url: str, result: NodeStatus | ClientError) -> None:
+        """Take what a node says of itself."""
+        if not isinstance(result, ClientError):
+            try:
+                self._join(result.scope)
+            except NoAnswer as error:
+                result = ClientError(f"{url} {error}")
+        if isinstance(result, ClientError):
+            self._unseen[url] = result
+            self._claims.drop(url)
         else:
-            answers = True
             self._unseen.pop(url, None)
-            self._take(url, status, leader)
-        if answers:
+            self._claims.hear(url, result)
+        if not isinstance(result, ClientError) or isinstance(result, Refused):
             self._follow(url)
+            if self._follower is not None and (self._source is None or self._source[1]):
+                self._follower.hurry()
+        elif self._follower is not None:
+            self._follower.leave(url, getattr(result, "reason", "does not answer"))
         self._refold()
 
-    def _take(self, url: str, status: NodeStatus, leader: str | None) -> None:
-        """Take note of what a node says of itself."""
-        claims = status.role in _PRIMARY and status.state == "running" and status.name
-        if not claims or leader != self._picture.leader:  # it may be what was before
-            self._claims.pop(url, None)
-            return
-        role = "standby_leader" if status.role == "standby_leader" else "leader"
-        known = self._picture.members.get(status.name or "")
-        document = {"api_url": url} if known is None else known.document
-        told = {"name": status.name, "role": role, "state": "running", "timeline": status.timeline}
-        self._claims[url] = Member.of({**document, **told})
+    def looked(self) -> None:
+        """Know that all have answered, or will not."""
+        self._follow()
+        urls = set(self.urls())
+        self._claims.keep(urls)
+        for failures in (self._unseen, self._unheard):
+            for url in set(failures) - urls:
+                del failures[url]
+        self._settle()
 
     # What comes of it
+
+    def _settle(self) -> None:
+        self._settled = True
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        self._refold()
 
     def _refold(self) -> None:
         if self._closed:
             return
-        members = {name: Member.of(each.document) for name, each in self._picture.members.items()}
-        holder = members.get(self._picture.leader or "") if self._picture.locked else None
-        claims = {each.name: each for each in self._claims.values()}
-        leader = self._winner(holder, claims)
-        for name, member in members.items():
-            if member.leads and (leader is None or name != leader.name):
-                members[name] = evolve(member, role=None)
-        if leader is not None:
-            members[leader.name] = leader
-        found = tuple(members[name] for name in sorted(members))
-        if (found, leader) != (self.members, self.leader):
-            self.members, self.leader = found, leader
-            self._tell()
+        if self._settled and (self.known or self._picture.known or self._makeshift):
+            before = (self._verdict, self.known)
+            self._verdict, self.known = self._claims.verdict(self._picture), True
+            if {each.name for each in before[0].conflict} != {each.name for each in self.conflict}:
+                self._report()
+            if before != (self._verdict, self.known):
+                self._tell()
+        self._plan()
 
-    def _winner(self, holder: Member | None, claims: Mapping[str, Member]) -> Member | None:
-        """Return who leads: of those who claim to, the one with the highest timeline."""
-        last = max(
-            self._picture.timeline or 0,
-            *(each.timeline or 0 for each in self._picture.members.values()),
-            0,
-        )
-        newer = [each for each in claims.values() if (each.timeline or 0) > last]
-        if newer:
-            return max(newer, key=lambda each: (each.timeline or 0, each.name))
-        if holder is None or holder.leads:
-            return holder
-        return evolve(holder, role="leader")
+    @property
+    def _makeshift(self) -> bool:
+        """Whether nobody tells of the cluster, and what the nodes say of themselves has to do."""
+        told = self._source is None and all(url in self._unheard for url in self.urls())
+        return told and bool(self._claims)
+
+    def _report(self) -> None:
+        if self.conflict:
+            self._log.warn(
+                "{members} claim to lead {scope} at the same time: {leader} is taken for the"
+                " leader, its timeline is the newest",
+                members=" and ".join(f"{each.name} ({each.timeline})" for each in self.conflict),
+                scope=self._scope,
+                leader=self.conflict[0].name,
+            )
+
+    def _plan(self) -> None:
+        """Have the nodes looked at again, if there is a reason to."""
+        holder = self._picture.leader if self._picture.locked else None
+        leader = None if self.leader is None else self.leader.name
+        if self._waiting or self.conflict or (self.known and leader != holder):
+            self._looks.within(SOON)
+        elif self._source is None or self._source[1]:
+            self._looks.within(SELDOM)
 
     def _tell(self) -> None:
         for callback in tuple(self._listeners):
