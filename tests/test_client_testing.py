@@ -210,7 +210,11 @@ class RequestTests(MemoryCase):
         operation = self.get(node.begin.switchover("a", "b", at=at))
         self.assertEqual((operation.state, operation.scheduled_at), ("accepted", at))
         self.assertEqual(self.get(node.cluster()).switchover.candidate, "b")
+        waiting = Deferred.fromCoroutine(node.wait(operation, timeout=100))
+        self.memory.clock.pump([5] * 19)
+        self.assertNoResult(waiting)
         self.assertEqual(self.get(node.cancel_operation(operation)).state, "cancelled")
+        self.assertEqual(self.successResultOf(waiting).text, "scheduled switchover deleted")
         self.assertIsNone(self.get(node.cluster()).switchover)
         self.fails(node.cancel_operation(operation), errors.Conflict)
 
@@ -283,9 +287,16 @@ class FollowingTests(MemoryCase):
         self.assertEqual(str(error), "http://b:8008/events ended it: access has changed")
 
     def test_long_poll(self) -> None:
-        """Long polls are answered at once, with what there is."""
+        """Long polls are answered when there is something, or when their time is up."""
         first = self.ask("b", "GET", "/events").json()
         self.assertEqual(first["snapshot"]["data"]["leader"], "a")
-        self.memory.switchover("c")
-        then = self.ask("b", "GET", f"/events?after={first['next']}&types=leader").json()
-        self.assertEqual([each["data"]["new"] for each in then["events"]], ["c"])
+        path = f"/events?after={first['next']}&types=leader&timeout=5"
+        polls = []
+        for after in (lambda: self.memory.switchover("c"), lambda: self.memory.clock.advance(5)):
+            poll = Deferred.fromCoroutine(self.memory.node("b").request("GET", path))
+            self.assertNoResult(poll)
+            after()
+            polls.append(self.successResultOf(poll).json())
+            path = f"/events?after={polls[-1]['next']}&types=leader&timeout=5"
+        told = [[each["data"]["new"] for each in poll["events"]] for poll in polls]
+        self.assertEqual(told, [["c"], []])

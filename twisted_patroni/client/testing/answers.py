@@ -75,6 +75,18 @@ class Answer:
         return response
 
 
+@frozen
+class Later:
+    """An answer that waits for a change, up to a time.
+
+    :param seconds: how long at most.
+    :param answer: the answer, if there has been none by then.
+    """
+
+    seconds: float
+    answer: Answer
+
+
 @define(eq=False)
 class _Wire:
     """The transport that who reads a body is given.

@@ -29,7 +29,8 @@ class MemoryCluster(MemoryNetwork):
     It is an agent (:class:`twisted.web.iweb.IAgent`) to give to
     :class:`~twisted_patroni.client.Pool` or :class:`~twisted_patroni.client.Replicas`, which is
     what :meth:`node` and :meth:`replicas` do. Answers and events come at once, in the call that
-    has caused them; nothing else happens but by :attr:`clock`.
+    has caused them; nothing else happens but by :attr:`clock`. What is scheduled is shown, and can
+    be called off; that its time has come is for the test to say, by :meth:`switchover`.
 
     :param members: the members' names.
     :param leader: who leads; ``None`` for nobody.
@@ -316,3 +317,4 @@ class MemoryCluster(MemoryNetwork):
         for node in self._nodes.values():
             for subscriber in list(node.subscribers):
                 subscriber.flush()
+        self._look_again()

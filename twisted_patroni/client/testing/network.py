@@ -14,7 +14,7 @@ from twisted.web.client import ResponseFailed
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from twisted_patroni.client.testing.answers import Answer, Collected
+from twisted_patroni.client.testing.answers import Answer, Collected, Later
 from twisted_patroni.client.testing.question import Question
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class _Flight:
     :param question: the request.
     :param answer: the answer to come.
     :param timer: when it comes.
+    :param until: until when it waits for a change, at most.
+    :param judged: it is being carried out.
     """
 
     node: MemoryNode
@@ -49,6 +51,8 @@ class _Flight:
     question: Question
     answer: Deferred[IResponse]
     timer: IDelayedCall | None = None
+    until: float | None = None
+    judged: bool = False
 
     def end(self) -> None:
         """Wait no more for the time of the answer."""
@@ -246,15 +250,37 @@ class MemoryNetwork:
 
     def _arrive(self, flight: _Flight) -> None:
         node, asked = flight.node, flight.question
-        if flight not in self._flights or node.silent or flight.path in node.hung:
+        if flight not in self._flights or flight.judged or node.silent or flight.path in node.hung:
             return
-        self._flights.remove(flight)
-        flight.end()
+        flight.judged = True  # whoever is told of what it changes may look at all flights again
         found = node.canned.get(flight.path) or self._pages.answer(node, asked)
+        flight.judged = False
+        if isinstance(found, Later):
+            if not self._is_over(flight, found.seconds):
+                return
+            found = found.answer
+        # What it asks for may have broken this very connection.
+        if flight in self._flights:
+            self._flights.remove(flight)
+        flight.end()
         is_head = asked.method == "HEAD"
         response = found.response(is_head=is_head) if isinstance(found, Answer) else found
         if not flight.answer.called:
             flight.answer.callback(response)
+
+    def _is_over(self, flight: _Flight, seconds: float) -> bool:
+        """Tell whether a request has waited for long enough; if not, it waits on."""
+        now = self.clock.seconds()
+        if flight.until is None:
+            flight.end()
+            flight.until = now + seconds
+            flight.timer = self.clock.callLater(seconds, self._arrive, flight)
+        return now >= flight.until
+
+    def _look_again(self) -> None:
+        """Answer those who have waited for a change, if this was it."""
+        for flight in [each for each in self._flights if each.until is not None]:
+            self._arrive(flight)
 
     def _give_up(self, flight: _Flight) -> None:
         flight.end()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve
 
-from twisted_patroni.client.testing.answers import Answer
+from twisted_patroni.client.testing.answers import Answer, Later
 from twisted_patroni.client.testing.checking import holds
 from twisted_patroni.client.testing.events import Subscriber
 from twisted_patroni.client.testing.nodes import moment
@@ -40,7 +40,7 @@ class Pages:
     shared: Shared
     orders: Orders
 
-    def answer(self, node: MemoryNode, asked: Question) -> Answer | MemoryResponse:
+    def answer(self, node: MemoryNode, asked: Question) -> Answer | Later | MemoryResponse:
         """Answer a request.
 
         :param node: who is asked.
@@ -51,7 +51,7 @@ class Pages:
         page = getattr(self, f"_{method.lower()}_{name}", None) if known else None
         try:
             if page is not None:
-                answer: Answer | MemoryResponse = page(node, asked)
+                answer: Answer | Later | MemoryResponse = page(node, asked)
                 return answer
             if method == "POST" and name in _ORDERS:
                 return self.orders.place(node, asked, name)
@@ -101,7 +101,7 @@ class Pages:
         body = "\n".join([*lines, ""]).encode()
         return Answer(200, body, {"Content-Type": "text/plain"})
 
-    def _get_events(self, node: MemoryNode, asked: Question) -> Answer | MemoryResponse:
+    def _get_events(self, node: MemoryNode, asked: Question) -> Answer | Later | MemoryResponse:
         after = asked.query.get("after", "")
         types = frozenset(filter(None, asked.query.get("types", "").split(",")))
         if "text/event-stream" in asked.headers.get("accept", ""):
@@ -115,7 +115,8 @@ class Pages:
             return Answer.document(200, {"events": [], "next": position, "snapshot": snapshot})
         events = [each for each in node.log if each["number"] > int(number)]
         wanted = [each for each in events if not types or each["type"] in types]
-        return Answer.document(200, {"events": wanted, "next": position})
+        answer = Answer.document(200, {"events": wanted, "next": position})
+        return answer if wanted else Later(float(asked.query.get("timeout", 30)), answer)
 
     @property
     def now(self) -> float:
@@ -124,13 +125,16 @@ class Pages:
 
     # Operations
 
-    def _get_operations(self, node: MemoryNode, asked: Question) -> Answer:
+    def _get_operations(self, node: MemoryNode, asked: Question) -> Answer | Later:
         if len(asked.path) == 1:
             listed = node.operations[::-1]
             history = [self.shared.history_entry(line) for line in self.shared.history]
             return Answer.document(200, {"operations": listed, "history": history})
         found = _operation(node, asked)
-        return _no_operation() if found is None else Answer.document(200, found)
+        if found is None:
+            return _no_operation()
+        answer, wait = Answer.document(200, found), float(asked.query.get("wait", 0))
+        return Later(wait, answer) if wait > 0 and found["ended"] is None else answer
 
     def _delete_operations(self, node: MemoryNode, asked: Question) -> Answer:
         found = _operation(node, asked)
