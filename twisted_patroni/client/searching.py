@@ -74,6 +74,8 @@ class Search:
     async def next(self) -> Candidate | None:
         """Return a member that has not been tried, ``None`` if there is none, or no time."""
         while self.left > MOMENT:
+            if self.lag is not None:  # no event tells of it
+                await self.crew.topology.refresh()
             for found in self._untried():
                 if found:
                     return choose(found, self.crew.random, self.crew.reactor.seconds())

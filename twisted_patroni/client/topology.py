@@ -217,7 +217,8 @@ class Topology:
         documents: list[Mapping[str, Any]] = [{"name": name} for name in self._picture.members]
         try:
             if self._source is not None:
-                node = Node(Pool(self.reactor, self._source[0], self.settings, self.agent))
+                settings = self._looks.settings
+                node = Node(Pool(self.reactor, self._source[0], settings, self.agent))
                 documents = [each.document for each in (await node.cluster()).members]
         except ClientError as error:
             self._log.debug(
