@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.defer import gatherResults
 
-from twisted_patroni.client.asking import AddressError, base_url
+from twisted_patroni.client.asking import AddressError, base_url, bounded
 from twisted_patroni.client.balance import Candidate
 from twisted_patroni.client.errors import ClusterUnknown, NoLeader
 from twisted_patroni.client.pool import Pool
@@ -127,6 +128,15 @@ class Crew:
         """
         for each in tuple(self.flights):
             each.led_by(leader)
+
+    async def refresh(self, seconds: float) -> None:
+        """Learn how far the members are behind, or do without it.
+
+        :param seconds: how long at most.
+        """
+        refreshing = Deferred.fromCoroutine(self.topology.refresh())
+        with suppress(DeferredTimeout):
+            await bounded(refreshing, seconds, self.reactor)
 
     async def news(self, view: Callable[[], object], seconds: float) -> bool:
         """Wait for a while, or until the cluster looks otherwise, and tell whether it does.

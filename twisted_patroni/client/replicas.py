@@ -173,8 +173,9 @@ class Replicas:
         """
         if self._lifetime.over:
             return lambda: None
+        stop = self._announcer.listen(callback)
         self._topology.start()
-        return self._announcer.listen(callback)
+        return stop
 
     # Single members
 

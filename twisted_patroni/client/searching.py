@@ -75,7 +75,7 @@ class Search:
         """Return a member that has not been tried, ``None`` if there is none, or no time."""
         while self.left > MOMENT:
             if self.lag is not None:  # no event tells of it
-                await self.crew.topology.refresh()
+                await self.crew.refresh(self.left)
             for found in self._untried():
                 if found:
                     return choose(found, self.crew.random, self.crew.reactor.seconds())
