@@ -141,6 +141,40 @@ class WriterTests(TestCase):
         self.writer.stop()
         self.assertEqual((await writing).interruptions, ())
 
+    def synchronous(self, names: str) -> None:
+        """Set whom commits wait for."""
+        self.server.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        self.server.execute("SELECT pg_reload_conf()")
+
+    async def waits_for_standby(self) -> int:
+        """Return the process of the writer that waits for a standby, once it does."""
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        while not (found := self.server.execute(waiting)):
+            await deferLater(reactor, 0.02)
+        pid: int = found[0][0]
+        return pid
+
+    async def test_unreplicated_row(self) -> None:
+        """A row that is there, but on no standby yet, is acknowledged no sooner than it is."""
+        writing = self.begin()
+        await self.written(3)
+        self.addCleanup(self.synchronous, "")
+        self.synchronous("nobody")
+        backend = await self.waits_for_standby()
+        acknowledged = self.writer.acknowledged
+        self.server.execute(f"SELECT pg_terminate_backend({backend})")
+        while not self.told:
+            await deferLater(reactor, 0.02)
+        ((present,),) = self.server.execute(f"SELECT count(*) FROM {TABLE}")
+        self.assertEqual(present, acknowledged + 1)
+        self.assertNotEqual(await self.waits_for_standby(), backend)
+        self.assertEqual(self.writer.acknowledged, acknowledged)
+        self.synchronous("")
+        await self.written(acknowledged + 1)
+        self.writer.stop()
+        report = await writing
+        self.assertEqual((report.repeated, report.missing), (1, ()))
+
     async def test_doubtful(self) -> None:
         """A commit with a warning is none; the row is written again, and found."""
         await self.begin(1)
