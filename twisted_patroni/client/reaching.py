@@ -9,9 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
     from twisted.web.client import URI
     from twisted.web.iweb import IPolicyForHTTPS
 
+#: Seconds until the next address of a name is tried, too, and until it is known that all refuse.
+_NEXT_ADDRESS = 0.05
 _PERHAPS_NONE = "perhaps this port speaks no TLS"
 
 
@@ -66,8 +74,7 @@ class Reach:
 
         :param uri: the URI.
         """
-        host, patience = uri.host.decode("ascii"), self.patience
-        endpoint = HostnameEndpoint(self.reactor, host, uri.port, timeout=patience)
+        endpoint = self._plain(uri.host.decode("ascii"), uri.port)
         if uri.scheme != b"https" or self.policy is None:
             return _Endpoint(self, endpoint, is_secure=False)
         try:
@@ -75,6 +82,16 @@ class Reach:
         except ValueError:
             raise HandshakeFailed("has a name that no certificate can have") from None
         return _Endpoint(self, wrapClientTLS(creator, endpoint), is_secure=True)
+
+    def _plain(self, host: str, port: int) -> IStreamClientEndpoint:
+        # An address is spared the search for more of them, which would hold up a refusal.
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(self.reactor, host, port, timeout=self.patience)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(self.reactor, host, port, timeout=self.patience)
+        return HostnameEndpoint(
+            self.reactor, host, port, timeout=self.patience, attemptDelay=_NEXT_ADDRESS
+        )
 
 
 async def speaks_tls(reactor: Any, uri: URI, patience: float) -> bool:

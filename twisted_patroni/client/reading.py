@@ -88,7 +88,7 @@ class Reader(Health):
         {'a': 'http://10.0.0.11:8008/patroni'}
         """
         response = await self.request("GET", "/failsafe")
-        if response.status == 502 and response.body.lstrip().startswith(b"<"):
+        if response.status == 502 and b"Error code: 502" in response.body:  # no proxy's page
             return None
         if not response.ok:
             raise refused(response)
