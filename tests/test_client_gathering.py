@@ -165,7 +165,7 @@ class GatheringTests(SynchronousTestCase):
         reading = Deferred.fromCoroutine(first())
         self.end(2)
         self.assertEqual(self.successResultOf(reading), 2)
-        self.assertEqual(sorted(self.requests.cancelled), [0, 1, 3])
+        self.assertEqual(self.requests.cancelled, [0, 1, 3])
         self.assertEqual((gathering.pending, gathering.begun), (0, 4))
 
     def test_failing_reader(self) -> None:
@@ -178,14 +178,14 @@ class GatheringTests(SynchronousTestCase):
         reading = Deferred.fromCoroutine(read())
         self.end(0)
         self.failureResultOf(reading, ZeroDivisionError)
-        self.assertEqual(sorted(self.requests.cancelled), [1, 2, 3])
+        self.assertEqual(self.requests.cancelled, [1, 2, 3])
 
     def test_reader_cancelled(self) -> None:
         """Whoever is cancelled while waiting for results cancels the requests."""
         reading = self.begin(gather_responses(self.requests.some(2)))
         reading.cancel()
         self.failureResultOf(reading, CancelledError)
-        self.assertEqual(sorted(self.requests.cancelled), [0, 1])
+        self.assertEqual(self.requests.cancelled, [0, 1])
 
     def test_cancel(self) -> None:
         """Cancelling ends the loop of who waits, cancels the requests, and is harmless later."""
@@ -195,7 +195,7 @@ class GatheringTests(SynchronousTestCase):
         gathering.cancel()
         self.successResultOf(reading)
         self.assertEqual([each.index for each in self.read], [0])
-        self.assertEqual(sorted(self.requests.cancelled), [1, 2])
+        self.assertEqual(self.requests.cancelled, [1, 2])
         gathering.cancel()
 
     def test_cancel_by_request(self) -> None:
@@ -222,7 +222,7 @@ class GatheringTests(SynchronousTestCase):
         reading = Deferred.fromCoroutine(read())
         self.end(1)
         self.successResultOf(reading)
-        self.assertEqual(sorted(self.requests.cancelled), [0, 2])
+        self.assertEqual(self.requests.cancelled, [0, 2])
 
     def test_once(self) -> None:
         """Results cannot be read twice."""

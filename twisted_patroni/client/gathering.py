@@ -68,7 +68,7 @@ class Gathering(Generic[T]):
     limit: int = field(default=16)
     begun: int = field(default=0, init=False)
     _left: Iterator[Callable[[], Awaitable[T]]] = field(init=False, repr=False)
-    _running: set[Deferred[T]] = field(factory=set, init=False, repr=False)
+    _running: dict[Deferred[T], None] = field(factory=dict, init=False, repr=False)
     _ready: deque[Result[T]] = field(factory=deque, init=False, repr=False)
     _news: Deferred[None] | None = field(default=None, init=False, repr=False)
     _read: bool = field(default=False, init=False)
@@ -96,7 +96,7 @@ class Gathering(Generic[T]):
         self._cancelled = True
         self._left = iter(())
         self._ready.clear()
-        running, self._running = self._running, set()
+        running, self._running = self._running, {}
         for each in running:
             each.cancel()
         self._wake()
@@ -135,13 +135,13 @@ class Gathering(Generic[T]):
                 return
             index, self.begun = self.begun, self.begun + 1
             asking = Deferred.fromCoroutine(_ask(request))
-            self._running.add(asking)
+            self._running[asking] = None
             asking.addBoth(self._ended, asking, index)
             if self._cancelled:  # by the request itself, or by what gives the requests
                 asking.cancel()
 
     def _ended(self, outcome: T | Failure, asking: Deferred[T], index: int) -> None:
-        self._running.discard(asking)
+        self._running.pop(asking, None)
         if self._cancelled:
             return
         if isinstance(outcome, Failure):
