@@ -26,10 +26,10 @@ from twisted_patroni.client.errors import (
     TlsFailure,
     Unreachable,
 )
-from twisted_patroni.client.reaching import HandshakeFailed, Reach, speaks_tls
+from twisted_patroni.client.reaching import Reach, speaks_tls
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
-from twisted_patroni.client.tls import misses_certificate
+from twisted_patroni.client.tls import is_unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -339,9 +339,7 @@ class _Attempt:
         if self._head is not None:
             return BrokenAnswer(self.url, f"{_reason(error)} before the answer was complete")
         inner = root_of(error)
-        if isinstance(inner, HandshakeFailed):
-            return TlsFailure(self.url, str(inner))
-        if inner is not None and misses_certificate(inner):
+        if is_unread(inner):
             return TlsFailure(self.url, _reason(error))
         if self._reach.connecting or isinstance(inner, _NOT_CONNECTED):
             return Unreachable(self.url, _reason(error))

@@ -27,30 +27,24 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.web.client import Agent
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from twisted_patroni.client.asking import bounded, reason_of
-from twisted_patroni.client.tls import TlsPolicy, is_alert
+from twisted_patroni.client.tls import HandshakeFailed, TlsPolicy, is_alert
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
-    from twisted.web.client import URI
-    from twisted.web.iweb import IPolicyForHTTPS
+    from twisted.web.client import URI, HTTPConnectionPool
+    from twisted.web.iweb import IAgent, IPolicyForHTTPS
+
+    from twisted_patroni.client.settings import ClientSettings
 
 #: Seconds until the next address of a name is tried, too, and until it is known that all refuse.
 _NEXT_ADDRESS = 0.05
 _PERHAPS_NONE = "perhaps this port speaks no TLS"
-
-
-class HandshakeFailed(Exception):
-    """There is TCP, and no TLS; the text says why, in half a sentence.
-
-    :ivar speaks_tls: the other side has at least answered in TLS.
-    """
-
-    speaks_tls = False
 
 
 @implementer(IAgentEndpointFactory)
@@ -92,6 +86,20 @@ class Reach:
         return HostnameEndpoint(
             self.reactor, host, port, timeout=self.patience, attemptDelay=_NEXT_ADDRESS
         )
+
+
+def agent_of(
+    reactor: Any, settings: ClientSettings, pool: HTTPConnectionPool | None = None
+) -> IAgent:
+    """Return an agent that connects as settings say, and is as quick to tell that it cannot.
+
+    :param reactor: the reactor.
+    :param settings: whom to trust, and how long it may take.
+    :param pool: keeps connections; by default none is kept.
+    """
+    reach = Reach(reactor, settings.policy, settings.connect_timeout)
+    agent: IAgent = Agent.usingEndpointFactory(reactor, reach, pool)
+    return agent
 
 
 async def speaks_tls(reactor: Any, uri: URI, patience: float) -> bool:

@@ -134,14 +134,20 @@ def is_alert(error: BaseException) -> bool:
     return bool(_alerts(error))
 
 
-def misses_certificate(error: BaseException) -> bool:
-    """Tell whether the other side has refused us for our certificate, or for want of one.
+def is_unread(error: BaseException | None) -> bool:
+    """Tell whether an error of TLS means that nothing that was sent has been read.
 
-    With TLS 1.3 that is heard only after the handshake; nothing that was sent was read by then.
+    With TLS 1.3 a client hears only after the handshake that its certificate is not accepted; all
+    that it has sent by then is thrown away.
 
     :param error: the error.
     """
-    return any(each in _CLIENT_ALERTS for each in _alerts(error))
+    if isinstance(error, HandshakeFailed | Untrusted | VerificationError | CertificateError):
+        return True
+    if not isinstance(error, SSL.Error):
+        return False
+    said = {*_texts(error), *_alerts(error)}
+    return not said.isdisjoint(_NO_TLS | _OLD | _CLIENT_ALERTS.keys())
 
 
 def tls_reason(error: BaseException | None) -> str | None:
@@ -149,7 +155,7 @@ def tls_reason(error: BaseException | None) -> str | None:
 
     :param error: with what; ``None`` is returned if that is none of TLS.
     """
-    if isinstance(error, Untrusted):
+    if isinstance(error, Untrusted | HandshakeFailed):
         return str(error)
     if isinstance(error, VerificationError):
         wanted = getattr(error.errors[0], "mismatched_id", None) if error.errors else None
@@ -221,6 +227,15 @@ class TlsPolicy:
             name, trustRoot=roots, extraCertificateOptions=dict(self._options)
         )
         return _Verified(creator, IPAddress_ID(name) if _is_address(name) else DNS_ID(name))
+
+
+class HandshakeFailed(Exception):
+    """There is TCP, and no TLS; the text says why, in half a sentence.
+
+    :ivar speaks_tls: the other side has at least answered in TLS.
+    """
+
+    speaks_tls = False
 
 
 class Untrusted(Exception):
