@@ -39,12 +39,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.web.client import Agent, HTTPConnectionPool
 from zope.interface import implementer
 
 from twisted_patroni.client.asking import AddressError, base_url, bounded, reason_of
 from twisted_patroni.client.configuration import Configuration, ConfigurationError
 from twisted_patroni.client.finding import Aim, Checker, Finder, size_of
+from twisted_patroni.client.reaching import agent_of
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.tls import TlsError, TlsFiles
 
@@ -79,8 +79,7 @@ def plain_agent(reactor: Any, settings: ClientSettings) -> IAgent:
     :param reactor: the reactor.
     :param settings: whom to trust, and how long a connection may take.
     """
-    pool = HTTPConnectionPool(reactor, persistent=False)
-    return Agent(reactor, settings.policy, settings.connect_timeout, pool=pool)
+    return agent_of(reactor, settings)
 
 
 def _default_agent(endpoint: PatroniEndpoint) -> IAgent:
