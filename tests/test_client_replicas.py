@@ -323,7 +323,7 @@ class MemberTests(ReplicasCase):
         self.memory.lag("b", 5000)
         self.pass_time(15.0)
         for _ in range(4):
-            self.assertEqual(self.get(replicas.replica(lag=1000)).url, self.memory.url("c"))
+            self.assertEqual(self.get(replicas.replica(lag="4kB")).url, self.memory.url("c"))
         self.memory.lag("c", 5000)
         self.pass_time(15.0)
         self.fails(replicas.replica(lag=1000), NoMember, "no replica within 1000 bytes")
@@ -340,6 +340,7 @@ class MemberTests(ReplicasCase):
         self.assertEqual(get(replicas.get("/patroni", target="any")).status, 200)
         self.assertNotIn(url, get(replicas.request("get", "/patroni")).url)
         self.fails(replicas.get("/", target="master"), ValueError, "'master'", "replica")
+        self.fails(replicas.get("/", lag="1 mile"), ValueError, "lag: '1 mile'", "1MB")
 
     def test_sent(self) -> None:
         """What is to be sent is sent, and the answer is returned whatever its status."""
