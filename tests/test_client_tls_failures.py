@@ -13,6 +13,7 @@ from twisted.internet.ssl import CertificateOptions, TLSVersion, trustRootFromCe
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -20,6 +21,8 @@ from tests.certificates import Authority, self_signed
 from tests.scratch import scratch_directory
 from twisted_patroni.client.errors import OutcomeUnknown, TlsFailure
 from twisted_patroni.client.node import Node
+from twisted_patroni.client.pool import Pool
+from twisted_patroni.client.reaching import agent_of
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.tls import TlsFiles
 
@@ -263,6 +266,25 @@ class ClientTests(TlsCase):
             for _ in range(3):
                 self.assertTrue(await node.is_primary())
             self.assertEqual((self.server.ever, node.pool.idle), (1, 1))
+
+
+class AgentTests(TlsCase):
+    """Agents of others, that the requests are made by."""
+
+    async def test_told(self) -> None:
+        """It is known by the error alone that nothing was asked."""
+        settings = ClientSettings(tls=TlsFiles(cafile=self.cafile))
+        right, wrong = self.authority.server(HOST), self.authority.server("example.com")
+        for certificate, clients, words in (
+            (wrong, None, "for another IP address"),
+            (Authority("stranger").server(HOST), None, STRANGER),
+            (right, self.authority, "wants a client certificate"),
+        ):
+            url = f"https://{HOST}:{self.serve(certificate, clients)}"
+            for agent in (agent_of(reactor, settings), Agent(reactor, settings.policy)):
+                node = Node(Pool(reactor, url, settings, agent))
+                with self.assertRaisesRegex(TlsFailure, words):
+                    await node.restart()
 
 
 class PortTests(TlsCase):
