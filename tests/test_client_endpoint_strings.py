@@ -171,6 +171,7 @@ class Pages(Resource):
     """A node that answers from a table.
 
     :ivar pages: status and document by path.
+    :ivar when_asked: fires when it is asked for the first time, if somebody waits for that.
     """
 
     isLeaf = True
@@ -178,10 +179,14 @@ class Pages(Resource):
     def __init__(self) -> None:
         super().__init__()
         self.pages: dict[str, tuple[int, Any]] = {}
+        self.when_asked: Deferred[None] | None = None
 
     def render_GET(self, request: Request) -> bytes:
         """Answer."""
-        status, document = self.pages.get(request.path.decode(), (503, {}))
+        if self.when_asked is not None:
+            when_asked, self.when_asked = self.when_asked, None
+            when_asked.callback(None)
+        status, document = self.pages.get(request.path.decode(), (503, {"patroni": {}}))
         request.setResponseCode(status)
         return json.dumps(document).encode()
 
