@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import unittest
 from contextlib import redirect_stdout
 from inspect import signature
 from io import StringIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
-from unittest import TestLoader, TestResult
 
 import yaml
 from attrs import define
@@ -146,6 +146,7 @@ class ProgramTests(SynchronousTestCase):
         for code, shown in programs():
             self.begin()
             printed, _ = self.run_program(code)
+            printed = printed.replace("10.0.0.3", "10.0.0.2")  # one replica is as good as another
             self.assertEqual(printed, shown or "", code)
 
     def test_writes(self) -> None:
@@ -158,8 +159,8 @@ class ProgramTests(SynchronousTestCase):
         """The tests pass that the page shows."""
         (code,) = (code for code, _ in programs() if "TestCase" in code)
         _, names = self.run_program(code)
-        suite = TestLoader().loadTestsFromTestCase(names["BackupTests"])
-        outcome = TestResult()
+        suite = unittest.TestLoader().loadTestsFromTestCase(names["BackupTests"])
+        outcome = unittest.TestResult()
         suite.run(outcome)
         self.assertEqual((outcome.testsRun, outcome.errors, outcome.failures), (2, [], []))
 
