@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +65,7 @@ TWISTD = ("-n", "--pidfile=", "patroni", "--config")
 
 _LOWEST_PORT, _PORTS = 15000, 15000
 _given: set[int] = set()
+_giving = threading.Lock()
 _undestroyed: set[Cluster] = set()
 # Tests wait for a cluster a hundred times, its users once.
 demo_cluster.POLL = 0.1
@@ -73,7 +75,7 @@ def free_ports(count: int, *offsets: int) -> int:
     """Return the first of some adjacent ports that are free, together with those at offsets.
 
     Each process begins to look at a place of its own, below the ports that the system hands out,
-    and gets no port twice: those it has got may not be listened on yet.
+    and gets no port twice, whichever thread asks: those it has got may not be listened on yet.
 
     :param count: how many ports.
     :param offsets: what to add to each port for further ports that must be free.
@@ -81,9 +83,10 @@ def free_ports(count: int, *offsets: int) -> int:
     for turn in range(0, _PORTS, 10):
         first = _LOWEST_PORT + (os.getpid() * 130 + turn) % _PORTS
         wanted = {first + number + offset for number in range(count) for offset in (0, *offsets)}
-        if wanted.isdisjoint(_given) and all(_is_free(port) for port in wanted):
-            _given.update(wanted)
-            return first
+        with _giving:
+            if wanted.isdisjoint(_given) and all(_is_free(port) for port in wanted):
+                _given.update(wanted)
+                return first
     raise SkipTest("no free ports")
 
 
@@ -272,7 +275,7 @@ async def _shared_cluster() -> _Shared:
 class ClusterTestCase(TestCase):
     """What tests ask of a real cluster, and wait for."""
 
-    timeout = 120
+    timeout = 240
     cluster: Cluster
     api: Api
 
