@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -37,6 +38,9 @@ class Server(Resource):
     :ivar asked: what it was asked for.
     :ivar held: the requests that it has not answered.
     :ivar holds: the paths that it does not answer at once.
+    :ivar refusals: changes that it refuses for now.
+    :ivar claims: if set, it believes that it leads, on this timeline.
+    :ivar page: if set, status and body of whatever is asked for, as of a proxy before it.
     """
 
     name: str
@@ -44,6 +48,9 @@ class Server(Resource):
     asked: list[tuple[str, str]] = field(factory=list, init=False)
     held: list[Request] = field(factory=list, init=False)
     holds: set[str] = field(factory=set, init=False)
+    refusals: int = field(default=0, init=False)
+    claims: int | None = field(default=None, init=False)
+    page: tuple[int, bytes] | None = field(default=None, init=False)
     factory: WrappingFactory = field(init=False)
     port: IListeningPort | None = field(init=False)
     url: str = field(init=False)
@@ -74,14 +81,23 @@ class Server(Resource):
         """Return what is answered."""
         request.setHeader("Content-Type", "application/json")
         path = request.path.decode()
+        if self.page is not None:
+            request.setResponseCode(self.page[0])
+            return self.page[1]
         if path == "/cluster":
             return json.dumps(self.cluster()).encode()
         if path == "/patroni":
             found = self.cluster()["members"]
             leads = next(each["role"] == "leader" for each in found if each["name"] == self.name)
             role = "primary" if leads else "replica"
+            timeline = 1
+            if self.claims is not None:
+                role, timeline = "primary", self.claims
             status = {"state": "running", "role": role, "patroni": {"name": self.name}}
-            return json.dumps({**status, "timeline": 1}).encode()
+            return json.dumps({**status, "timeline": timeline}).encode()
+        if request.method == b"PATCH" and self.refusals:
+            self.refusals -= 1
+            request.setResponseCode(503)
         if path == "/events":
             request.setResponseCode(404)
         return json.dumps({"name": self.name}).encode()
@@ -226,3 +242,58 @@ class SocketTests(TestCase):
         error = await self.assertFailure(starting, ClusterUnknown)
         self.assertEqual(set(error.reasons), set(urls))
         await replicas.close()
+
+    async def test_refusing_leader(self) -> None:
+        """A leader that refuses for now is asked again by who waits, and by nobody else."""
+        async with self.replicas:
+            self.servers["a"].refusals = 4
+            self.assertEqual((await self.replicas.request("PATCH", "/config")).status, 503)
+            response = await self.replicas.request("PATCH", "/config", retry=True)
+            self.assertEqual((response.status, response.json()), (200, {"name": "a"}))
+            self.assertEqual(self.servers["a"].asked.count(("PATCH", "/config")), 5)
+
+    async def test_two_leaders(self) -> None:
+        """Of two that claim to lead the one with the higher timeline is asked."""
+        self.servers["b"].claims = 2
+        async with self.replicas:
+            if (await self.replicas.leader()).name != "b":
+                await self.replicas.wait_for_leader(not_="a")
+            self.assertEqual([each.name for each in self.replicas.conflict], ["b", "a"])
+            response = await self.replicas.request("PATCH", "/config", json={})
+            self.assertEqual(response.json(), {"name": "b"})
+
+    async def test_proxy(self) -> None:
+        """A proxy's page in place of a member is no obstacle to know the cluster by the others."""
+        self.servers["a"].page = (502, b"<html>Bad Gateway</html>")
+        self.leader = "b"
+        async with self.replicas:
+            self.assertEqual((await self.replicas.leader()).name, "b")
+            response = await self.replicas.get("/history", target="any", timeout=5.0)
+            self.assertIn(response.status, (200, 502))
+            for each in self.servers.values():
+                each.page = (200, b"<html>Maintenance</html>")
+            replicas = Replicas(reactor, self.replicas.seeds, ClientSettings(timeout=0.5))
+            starting: Deferred[Any] = Deferred.fromCoroutine(replicas.start())
+            error = await self.assertFailure(starting, ClusterUnknown)
+            self.assertIn("not JSON", str(error))
+            await replicas.close()
+
+    async def test_black_hole(self) -> None:
+        """A replica to which no connection comes about is passed over in time."""
+        full = socket.socket()
+        self.addCleanup(full.close)
+        full.bind((HOST, 0))
+        full.listen(0)
+        clients = [socket.socket() for _ in range(3)]
+        for each in clients:
+            self.addCleanup(each.close)
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        async with self.replicas:
+            url = f"http://{HOST}:{full.getsockname()[1]}"
+            for name in ("b", "c"):
+                self.servers[name].url = url
+            while [each.api_url for each in self.replicas.members].count(f"{url}/patroni") < 2:
+                await deferLater(reactor, 0.05)
+            response = await self.replicas.get("/history", timeout=5.0)
+            self.assertEqual(response.json(), {"name": "a"})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.replicascase import ReplicasCase
+from twisted_patroni.client.crew import MAX_NODES
 from twisted_patroni.client.errors import (
     ClusterUnknown,
     NoLeader,
@@ -15,10 +16,11 @@ from twisted_patroni.client.errors import (
 )
 from twisted_patroni.client.pool import PoolClosed
 from twisted_patroni.client.response import Response
+from twisted_patroni.client.testing import MemoryCluster
+from twisted_patroni.client.values import Member
 
 if TYPE_CHECKING:
     from twisted_patroni.client.replicas import Replicas
-    from twisted_patroni.client.values import Member
 
 
 class StartTests(ReplicasCase):
@@ -362,13 +364,46 @@ class MemberTests(ReplicasCase):
 
     def test_alone(self) -> None:
         """Where there is no replica the leader is asked to read, unless that is not wanted."""
-        self.memory = type(self.memory)(members=("a",), leader="a")
+        self.memory = MemoryCluster(members=("a",), leader="a")
         self.gate.agent, self.clock = self.memory, self.memory.clock
         replicas = self.client()
         self.assertEqual(self.get(replicas.get("/patroni")).status, 200)
         self.fails(replicas.get("/patroni", target="replica"), NoMember, "no replica")
         self.fails(replicas.get("/patroni", lag=10), NoMember, "within 10 bytes")
         self.fails(replicas.replica(), NoMember, "no replica")
+
+    def test_without_tls(self) -> None:
+        """Who asks for TLS asks no member that has none, and says so."""
+        memory = MemoryCluster(events=False, scheme="https")
+        self.gate.agent, self.clock = memory, memory.clock
+        members = [
+            {"name": name, "role": role, "state": "running", "api_url": f"{scheme}://{name}:8008"}
+            for name, role, scheme in (("a", "leader", "https"), ("b", "replica", "http"))
+        ]
+        for name in ("a", "b", "c"):
+            memory.answer(name, "/cluster", 200, {"members": members})
+        replicas = self.client(*memory.urls)
+        self.get(replicas.start())
+        error = self.assertRaises(NoMember, replicas.node, "b")
+        self.assertIn("b tells no URL of its API that can be used", str(error))
+        self.assertIsInstance(self.get(replicas.broadcast("GET", "/patroni"))["b"], NoMember)
+        self.fails(replicas.get("/patroni", target="replica"), NoMember)
+        self.assertEqual(self.get(replicas.get("/patroni")).url[:9], "https://a")
+
+    def test_forgotten(self) -> None:
+        """Connections to a member that has left are kept for a while, and not to very many."""
+        crew = self.started()._crew
+        first = self.replicas.node("a").pool
+        pools = []
+        for number in range(2 * MAX_NODES):
+            candidate = crew.candidate(Member("x", api_url=f"http://x{number}:8008/patroni"))
+            assert candidate is not None
+            pools.append(candidate.pool)
+        self.assertEqual(sum(not each.closed for each in pools), MAX_NODES - 1)
+        self.assertTrue(pools[0].closed)
+        self.assertIs(self.replicas.node("a").pool, first)
+        self.get(self.replicas.close())
+        self.assertTrue(all(each.closed for each in pools))
 
     def test_broadcast(self) -> None:
         """All are asked at once; who fails is named, and hinders nobody."""

@@ -49,25 +49,39 @@ class Crew:
     secure: bool
     flights: set[Flight] = field(factory=set, init=False)
     _candidates: dict[str, Candidate] = field(factory=dict, init=False)
+    _urls: dict[str, str | None] = field(factory=dict, init=False)
+    _closing: set[Deferred[None]] = field(factory=set, init=False)
 
     def candidate(self, member: Member) -> Candidate | None:
         """Return a member with its connections; ``None`` if it cannot be asked.
 
         :param member: the member.
         """
-        try:
-            url = base_url(member.api_url or "")
-        except AddressError:
-            return None
-        if self.secure and not url.startswith("https:"):
+        url = self._url(member.api_url or "")
+        if url is None:
             return None
         found = self._candidates.get(url)
-        if found is None or found.pool._closed:
+        if found is None or found.pool.closed:
             self._forget()
             pool = Pool(self.reactor, url, self.settings, self.agent)
             found = self._candidates[url] = Candidate(member=member, pool=pool)
         found.member = member
         return found
+
+    def _url(self, told: str) -> str | None:
+        """Return where an API is, by what its member tells; it is asked for at each request."""
+        if told not in self._urls:
+            if len(self._urls) >= MAX_NODES:
+                self._urls.clear()
+            self._urls[told] = self._url_of(told)
+        return self._urls[told]
+
+    def _url_of(self, told: str) -> str | None:
+        try:
+            url = base_url(told)
+        except AddressError:
+            return None
+        return url if url.startswith("https:") or not self.secure else None
 
     def candidates(self, members: Iterable[Member]) -> list[Candidate]:
         """Return those of these members that can be asked.
@@ -78,12 +92,21 @@ class Crew:
         return [each for each in found if each is not None]
 
     def _forget(self) -> None:
-        """Make room for another node; connections that nobody uses are closed by themselves."""
-        if len(self._candidates) >= MAX_NODES:
-            unused = (url for url, each in self._candidates.items() if not each.pool.in_use)
-            url = next(unused, None)
-            if url is not None:
-                self._candidates.pop(url)
+        """Make room for another node, if there is none, by closing the connections to one."""
+        if len(self._candidates) < MAX_NODES:
+            return
+        members = {self._url(each.api_url or "") for each in self.topology.members}
+        for url, each in self._candidates.items():
+            if url not in members and not each.pool.in_use:
+                closing = each.pool.close()
+                self._closing.add(closing)
+                closing.addBoth(self._closed, closing)
+                del self._candidates[url]
+                return
+
+    def _closed(self, result: object, closing: Deferred[None]) -> object:
+        self._closing.discard(closing)
+        return result
 
     async def known(self, seconds: float) -> float:
         """See to it that the members are known, and return the seconds that are left.
@@ -154,4 +177,4 @@ class Crew:
     async def close(self) -> None:
         """Close all connections."""
         closing = [each.pool.close() for each in self._candidates.values()]
-        await gatherResults(closing, consumeErrors=True)
+        await gatherResults([*closing, *self._closing], consumeErrors=True)

@@ -55,9 +55,10 @@ class Replicas(Membership):
         """Ask a member that will do, and return its answer, whatever its status.
 
         A host that cannot be reached is no obstacle if there is another. What only reads is asked
-        of another one also when the answer fails to come, and of the new leader when the old one
-        was asked. What changes something is never sent twice: if its answer fails to come, the
-        error says that the outcome is unknown.
+        of another one also when the answer fails to come, and of the new leader when the one that
+        was asked leads no more. What changes something is not sent again once it has arrived,
+        unless it was refused: then, if the answer fails to come, the error says that the outcome
+        is unknown. An old leader has five seconds for its answers after the change.
 
         >>> (await replicas.request("PATCH", "/config", json={"ttl": 40}, retry=True)).url
         'http://a:8008/config'
