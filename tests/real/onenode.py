@@ -22,7 +22,7 @@ class OneNode(TestCase):
     :cvar tls: whether its REST API speaks TLS.
     """
 
-    timeout = 120
+    timeout = 240
     tls = False
 
     def prepared(self, overrides: Mapping[str, Any] | None = None) -> Cluster:
@@ -60,7 +60,7 @@ class OneNode(TestCase):
         """Return what the daemon and PostgreSQL have written."""
         return self.node.place.log_file.read_text()
 
-    async def logged(self, text: str, within: float = 10.0) -> None:
+    async def logged(self, text: str, within: float = 30.0) -> None:
         """Wait until the log has a text.
 
         :param text: the text.

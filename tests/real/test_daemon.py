@@ -31,7 +31,7 @@ from tests.real.harness import (
     scratch_directory,
 )
 from tests.real.onenode import OneNode
-from tests.real.watching import REFUSED, probe, prober, sampling
+from tests.real.watching import REFUSED, looked, probe, prober, sampling
 from twisted_patroni.demo.checks import script
 from twisted_patroni.demo.cluster import Cluster
 from twisted_patroni.demo.layout import HOST
@@ -165,7 +165,7 @@ class ReloadTests(OneNode):
         async def look() -> bool:
             return await deferToThread(probe, port, path) == code
 
-        await eventually(f"{port} answers {path} with {code}", look, 10.0)
+        await eventually(f"{port} answers {path} with {code}", look)
 
     async def test_reload(self) -> None:
         """Settings change without a refused connection, wrong ones are told and leave the old."""
@@ -180,6 +180,7 @@ class ReloadTests(OneNode):
                     await self.serves(node.place.rest_port, f"/health?tag_turn={number}", 200)
                     reply = await self.api.ask("GET", f"{node.rest_url}/health")
                     self.assertEqual(reply.headers["x-turn"], str(number))
+                    await looked(sampler, 10)
             with step("a new password", log):
                 await self._new_password(f"{node.rest_url}/reload")
             with step("a value that is wrong changes nothing", log):
@@ -188,7 +189,6 @@ class ReloadTests(OneNode):
                 reply = await self.api.ask("GET", f"{node.rest_url}/health")
                 self.assertEqual((reply.code, reply.headers["x-turn"]), (200, "4"))
         self.assertEqual({sample.seen for sample in sampler.samples}, {200})
-        self.assertGreater(len(sampler.samples), 100)
         await self._other_addresses(node)
 
     async def _new_password(self, url: str) -> None:
@@ -231,7 +231,7 @@ class ReloadTests(OneNode):
             await self.logged("Exception when reloading local configuration")
             await self.serves(new, "/health", 200)
         with step("SIGTERM after all that ends the process", log):
-            self.assertEqual(await node.stop().addTimeout(15.0, reactor), 0)
+            self.assertEqual(await node.stop().addTimeout(60.0, reactor), 0)
             self.assertIsNone(node.postmaster_pid())
 
 
@@ -320,5 +320,5 @@ class LogTests(OneNode):
         document["restapi"]["listen"] = f"0.0.0.0:{self.node.place.rest_port}"
         self.node.config_file.write_text(yaml.safe_dump(document))
         self.node.start()
-        await self.logged("SECURITY: anybody who reaches 0.0.0.0:", 20.0)
+        await self.logged("SECURITY: anybody who reaches 0.0.0.0:")
         self.assertEqual(await self.node.stop(), 0)

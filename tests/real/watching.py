@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import psycopg
 from attrs import define, field, frozen
 
+from tests.real.asking import eventually
 from twisted_patroni.demo.layout import HOST
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Sampler(threading.Thread, Generic[_T]):
     def stop(self) -> list[Sample[_T]]:
         """Look no more, and return all samples; blocks until the last look has ended."""
         self._over.set()
-        self.join(10.0)
+        self.join(30.0)
         return self.samples
 
     def first(self, wanted: Callable[[_T], bool], since: float = 0.0) -> Sample[_T] | None:
@@ -99,7 +100,21 @@ def sampling(*samplers: Sampler[Any]) -> Iterator[None]:
             sampler.stop()
 
 
-def probe(port: int, path: str, timeout: float = 2.0) -> int | str:
+async def looked(sampler: Sampler[Any], times: int) -> None:
+    """Wait until a sampler has looked some times more, however fast this machine is.
+
+    :param sampler: the sampler.
+    :param times: how often.
+    """
+    wanted = len(sampler.samples) + times
+
+    async def look() -> bool:
+        return len(sampler.samples) >= wanted
+
+    await eventually(f"{times} looks more", look)
+
+
+def probe(port: int, path: str, timeout: float = 8.0) -> int | str:
     """Return a node's status for a path, or :data:`REFUSED` or :data:`SILENT`; blocks.
 
     :param port: the node's REST port.
