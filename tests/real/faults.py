@@ -78,7 +78,7 @@ class Etcd:
         command += ["--initial-cluster", f"default={peer}"]
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = now() + 20.0
+        deadline = now() + 60.0
         while self._range("/") is None:
             if now() > deadline or self._process.poll() is not None:
                 self.stop()
@@ -116,7 +116,7 @@ class Etcd:
 
     def _range(self, key: str) -> dict[str, Any] | None:
         body = json.dumps({"key": base64.b64encode(key.encode()).decode("ascii")})
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=1.0)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=5.0)
         try:
             connection.request("POST", "/v3/kv/range", body)
             document: dict[str, Any] = json.loads(connection.getresponse().read())
@@ -149,7 +149,7 @@ class Siege:
     _sockets: ExitStack = field(factory=ExitStack, init=False)
 
     def _connect(self, *words: bytes) -> socket.socket:
-        client = self._sockets.enter_context(socket.create_connection((HOST, self.port), 5.0))
+        client = self._sockets.enter_context(socket.create_connection((HOST, self.port), 30.0))
         for word in words:
             client.sendall(word)
         return client
@@ -303,7 +303,7 @@ class Finished:
     output: str
 
 
-async def run(*command: str, within: float = 20.0) -> Finished:
+async def run(*command: str, within: float = 60.0) -> Finished:
     """Run a command to its end.
 
     :param command: the words.

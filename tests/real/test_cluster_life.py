@@ -128,7 +128,7 @@ class LeaderTests(RealClusterTests):
         """Assert that one node has taken over from another, and that writes work there."""
         await self.until(new, "/primary", 200)
         await self.until(old, "/primary", 503)
-        await eventually("the new leader takes writes", lambda: self.writes(new), 10.0)
+        await eventually("the new leader takes writes", lambda: self.writes(new))
         await self.cluster.ready()
 
     async def writes(self, node: Node) -> bool:
@@ -180,7 +180,7 @@ class LeaderTests(RealClusterTests):
         await self.answers("DELETE", leader, "/switchover", None, 200, gone)
         await self.answers("DELETE", leader, "/switchover", None, 404, "no switchover is scheduled")
         self.assertNotIn("scheduled_switchover", await self.get(leader, "/cluster"))
-        body["scheduled_at"] = later(2)
+        body["scheduled_at"] = later(3)
         await self.answers("POST", leader, "/switchover", body, 202, "Switchover scheduled")
         await self.assert_leads(replica, leader)
 
@@ -270,7 +270,7 @@ class RestartTests(RealClusterTests):
         await self.answers("POST", replica, "/restart", body, 409, again)
         await self.answers("DELETE", replica, "/restart", None, 200, "scheduled restart deleted")
         await self.answers("DELETE", replica, "/restart", None, 404, "no restarts are scheduled")
-        body = {"schedule": later(2)}
+        body = {"schedule": later(3)}
         await self.answers("POST", replica, "/restart", body, 202, "Restart scheduled")
 
         async def restarted() -> bool:
@@ -338,7 +338,7 @@ class ConfigurationTests(RealClusterTests):
         async def kept() -> bool:
             return {key for key in await self.get(leader, "/config") if key in keys} == done
 
-        await eventually(f"the configuration has exactly {done}", kept, 5.0)
+        await eventually(f"the configuration has exactly {done}", kept)
 
     async def test_pause(self) -> None:
         """In a pause the checks hold, and what needs the automatism is refused; then it goes on."""

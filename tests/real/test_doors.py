@@ -46,7 +46,7 @@ class LocalVisitor(Visitor):
         """Return an open connection."""
         connection = http.client.HTTPConnection(HOST)
         connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(5.0)
+        connection.sock.settimeout(30.0)
         connection.sock.connect(self.path)
         return connection
 
@@ -77,7 +77,7 @@ class DoorTests(OneNode):
         with step("other doors", log):
             await self.assert_reloaded()
         self.assertNotIn("Traceback", self.log())
-        self.assertEqual(await node.stop().addTimeout(15.0, reactor), 0)
+        self.assertEqual(await node.stop().addTimeout(60.0, reactor), 0)
         self.assertFalse(Path(self.socket).exists())
 
     def doors(self) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ class DoorTests(OneNode):
             seen = [(each["address"], each["status"]) for each in told if each["door"] == door]
             return seen == [*expected]
 
-        await eventually(f"the audit log says of {door}: {expected}", look, 10.0)
+        await eventually(f"the audit log says of {door}: {expected}", look)
 
     async def assert_reloaded(self) -> None:
         """Assert what becomes of connections and doors when the list of these changes."""
@@ -200,7 +200,7 @@ class DoorTests(OneNode):
         async def look() -> bool:
             return (await visitor.visit(*HARMLESS)).seen == seen
 
-        await eventually(f"{visitor.port} gives {seen}", look, 10.0)
+        await eventually(f"{visitor.port} gives {seen}", look)
 
 
 class StartTests(OneNode):
@@ -237,7 +237,7 @@ class StartTests(OneNode):
         postmaster = node.postmaster_pid()
         assert postmaster is not None and node.pid is not None
         self.assertEqual(sockets(node.pid) & sockets(postmaster), set())
-        self.assertEqual(await node.stop().addTimeout(15.0, reactor), 0)
+        self.assertEqual(await node.stop().addTimeout(60.0, reactor), 0)
         self.assertEqual((await visitor.visit()).seen, REFUSED)
 
     async def refusal(self, *doors: dict[str, Any]) -> list[str]:
@@ -247,7 +247,7 @@ class StartTests(OneNode):
         """
         self.prepared({"restapi": {"endpoints": list(doors)}})
         self.node.start()
-        self.assertEqual(await self.node.exited.addTimeout(30.0, reactor), 1)
+        self.assertEqual(await self.node.exited.addTimeout(60.0, reactor), 1)
         self.assertNotIn("Traceback", self.log())
         self.assertFalse(self.node.place.data.exists())
         return [line for line in self.log().splitlines() if "restapi" in line]

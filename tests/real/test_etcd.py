@@ -153,7 +153,7 @@ class EtcdTests(ClusterTestCase):
         key = f"{file['namespace'].rstrip('/')}/{file['scope']}/config"
         gate = self.proxy.gate = Gate(base64.b64encode(key.encode()))
         losing = Deferred.fromCoroutine(self.ask("PATCH", slow, "/config", {"note": "slow"}))
-        await gate.arrived.addTimeout(10.0, reactor)
+        await gate.arrived.addTimeout(30.0, reactor)
         self.assertEqual((await self.ask("PATCH", fast, "/config", {"note": "fast"})).code, 200)
         gate.open()
         reply = await losing

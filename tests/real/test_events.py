@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from tests.real.asking import Reply
 
+#: Seconds after which a long poll is answered that has nothing to tell.
+POLLING = 30.0
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _HEADERS = {
     "sse": "Accept: text/event-stream\r\n",
@@ -60,7 +62,7 @@ class Line:
         self, port: int, way: str, context: ssl.SSLContext | None = None, query: str = ""
     ) -> None:
         self.way = way
-        plain = socket.create_connection((HOST, port), 10)
+        plain = socket.create_connection((HOST, port), 30)
         self.socket = plain if context is None else context.wrap_socket(plain, server_hostname=HOST)
         target = f"/events{query}"
         self.socket.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n{_HEADERS[way]}\r\n".encode())
@@ -182,7 +184,7 @@ class EventTests(OneNode):
         )
         (event,) = polled.json()["events"]
         self.assertEqual(event["data"], {"changed": {"ttl": {"old": 20, "new": 21}}})
-        self.assertLess(polled.seconds, 5.0)
+        self.assertLess(polled.seconds, POLLING)
         text = json.dumps(event, separators=(",", ":")).encode()
         await deferToThread(stream.until, b"event: config\nid: ")
         await deferToThread(stream.until, text)
@@ -190,14 +192,14 @@ class EventTests(OneNode):
         async def told() -> bool:
             return event in listener.messages
 
-        await eventually("the WebSocket tells of it", told, 5.0)
+        await eventually("the WebSocket tells of it", told)
         self.assertEqual(listener.types()[0], "snapshot")
         listener.transport.loseConnection()
         await listener.ended
         stream.socket.close()
         # Who comes back is told of the same.
         again = await self.listen(f"?types=config&after={place}")
-        await eventually("what was missed", told_to(again, event), 5.0)
+        await eventually("what was missed", told_to(again, event))
         again.transport.loseConnection()
         await again.ended
 

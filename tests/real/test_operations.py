@@ -130,7 +130,7 @@ class OperationTests(RealClusterTests):
                     return each
             return None
 
-        with create_connection((HOST, node.place.rest_port), timeout=5.0) as connection:
+        with create_connection((HOST, node.place.rest_port), timeout=30.0) as connection:
             connection.sendall(head.encode() + content)
             found = await eventually(f"{path} has come to: {step}", reached)
         return await self.ended(node, f"/operations/{found['id']}")

@@ -27,7 +27,7 @@ HARMLESS = ("DELETE", "/restart")
 LET_IN, NO_PASSWORD, FORBIDDEN = 404, 401, 403
 #: Instead of a status: the handshake, or what follows it, was refused, or the connection reset.
 CUT = "cut"
-_TIMEOUT = 10.0
+_TIMEOUT = 30.0
 
 
 @frozen
