@@ -67,7 +67,11 @@ class Login:
 
     @property
     def header(self) -> str:
-        """The value of the header ``Authorization``."""
+        """The value of the header ``Authorization``.
+
+        >>> Login("joe", "s3cret").header
+        'Basic am9lOnMzY3JldA=='
+        """
         return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
 
 

@@ -183,7 +183,14 @@ class PreconditionFailed(Refused):
 
     @property
     def candidates(self) -> tuple[Eligibility, ...]:
-        """For each candidate whether it could take over; nothing if the node told nothing."""
+        """For each candidate whether it could take over; nothing if the node told nothing.
+
+        >>> try:
+        ...     await node.switchover("b")
+        ... except PreconditionFailed as error:
+        ...     print(error.candidates[0])
+        Eligibility(name='b', eligible=True, reason=None)
+        """
         try:
             found = self.response.json()
         except BrokenAnswer:

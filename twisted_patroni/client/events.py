@@ -39,7 +39,12 @@ class Event:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What was told of it, as the node told it."""
+        """What was told of it, as the node told it.
+
+        >>> event = Event.of({"type": "leader", "data": {"new": "b"}})
+        >>> event.data["new"]
+        'b'
+        """
         return mapping(self.document.get("data"))
 
     @classmethod

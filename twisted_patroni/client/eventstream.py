@@ -83,7 +83,11 @@ class EventStream:
 
     @property
     def url(self) -> str:
-        """What is followed."""
+        """What is followed.
+
+        >>> node.follow(types=["leader"]).url
+        'http://a:8008/events?types=leader'
+        """
         return f"{self.pool.url}{self.path}"
 
     async def _open(self) -> None:

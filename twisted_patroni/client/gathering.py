@@ -34,11 +34,20 @@ class Result(Generic[T]):
 
     @property
     def ok(self) -> bool:
-        """Whether it has a result."""
+        """Whether it has a result.
+
+        >>> Result(0, "pong").ok, Result(1, error=NoLeader("the cluster has no leader")).ok
+        (True, False)
+        """
         return self.error is None
 
     def get(self) -> T:
-        """Return the result, or raise what the request failed with."""
+        """Return the result, or raise what the request failed with.
+
+        >>> Result(0, error=NoLeader("the cluster has no leader")).get()
+        Traceback (most recent call last):
+        twisted_patroni.client.errors.NoLeader: the cluster has no leader
+        """
         if self.error is not None:
             raise self.error
         return self.response  # type: ignore[return-value]  # None only if that is the result
@@ -88,11 +97,20 @@ class Gathering(Generic[T]):
 
         Those that are still to be made count if what they come from knows how many they are, as a
         list does and a generator does not.
+
+        >>> gather_responses([memory.node(name).status for name in "abc"]).pending
+        3
         """
         return len(self._running) + length_hint(self._left)
 
     def cancel(self) -> None:
-        """Make no more requests and cancel those on their way; who reads the results is done."""
+        """Make no more requests and cancel those on their way; who reads the results is done.
+
+        >>> gathering = gather_responses(memory.node(name).status for name in "abc")
+        >>> gathering.cancel()
+        >>> [result async for result in gathering]
+        []
+        """
         self._cancelled = True
         self._left = iter(())
         self._ready.clear()

@@ -49,7 +49,11 @@ class Health:
 
     @property
     def url(self) -> str:
-        """Where its API is."""
+        """Where its API is.
+
+        >>> node.url
+        'http://a:8008'
+        """
         return self.pool.url
 
     async def request(

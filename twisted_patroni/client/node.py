@@ -108,12 +108,20 @@ class Node(Reader):
 
     @property
     def begin(self) -> Begin:
-        """The same without waiting for the end: what is begun is an operation."""
+        """The same without waiting for the end: what is begun is an operation.
+
+        >>> (await node.begin.restart()).kind
+        'restart'
+        """
         return Begin(self)
 
     @property
     def foresee(self) -> Foresee:
-        """What would come of the same, without doing it."""
+        """What would come of the same, without doing it.
+
+        >>> (await node.foresee.restart()).possible
+        True
+        """
         return Foresee(self)
 
     async def switchover(

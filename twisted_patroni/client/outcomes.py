@@ -29,7 +29,11 @@ class Outcome:
 
     @property
     def scheduled(self) -> bool:
-        """Whether it is still to come."""
+        """Whether it is still to come.
+
+        >>> Outcome(202, "Restart scheduled").scheduled
+        True
+        """
         return self.status == 202
 
 
@@ -56,6 +60,9 @@ class Eligibility:
         """Read the list ``candidates`` of an answer; what is none is an empty one.
 
         :param found: the list.
+
+        >>> Eligibility.listed([{"name": "b", "eligible": True}])
+        (Eligibility(name='b', eligible=True, reason=None),)
         """
         return tuple(
             cls(
@@ -101,6 +108,9 @@ class Forecast:
         """Read the answer to a dry run.
 
         :param document: the document.
+
+        >>> Forecast.of({"possible": False, "reason": "leader name does not match"}).reason
+        'leader name does not match'
         """
         return cls(
             possible=document.get("possible") is True,

@@ -99,17 +99,29 @@ class Pool:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, and asks nobody any more."""
+        """Whether it was closed, and asks nobody any more.
+
+        >>> Pool(reactor, memory.url("a"), agent=memory).closed
+        False
+        """
         return self._closed
 
     @property
     def idle(self) -> int:
-        """How many connections are open and not in use."""
+        """How many connections are open and not in use.
+
+        >>> Pool(reactor, memory.url("a"), agent=memory).idle
+        0
+        """
         return sum(map(len, self._kept._connections.values()))
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a connection."""
+        """How many requests wait for a connection.
+
+        >>> Pool(reactor, memory.url("a"), agent=memory).waiting
+        0
+        """
         return len(self._places.waiting)
 
     def request(

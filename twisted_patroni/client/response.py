@@ -42,18 +42,29 @@ class Response:
 
     @property
     def ok(self) -> bool:
-        """Whether the status is one of success (2xx)."""
+        """Whether the status is one of success (2xx).
+
+        >>> (await node.request("GET", "/replica")).ok
+        False
+        """
         return 200 <= self.status < 300
 
     @property
     def text(self) -> str:
-        """The body as text."""
+        """The body as text.
+
+        >>> (await node.request("POST", "/reload")).text
+        'reload scheduled'
+        """
         return self.body.decode("utf-8", "replace")
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, ``None`` if it is not there.
 
         :param name: the header's name, in whatever case.
+
+        >>> (await node.request("GET", "/config")).header("content-type")
+        'application/json'
         """
         values = self.headers.getRawHeaders(name)
         return values[0] if values else None
@@ -62,6 +73,9 @@ class Response:
         """Return the body as JSON.
 
         :raise BrokenAnswer: if it is none.
+
+        >>> (await node.request("GET", "/config")).json()["ttl"]
+        30
         """
         try:
             return json.loads(self.body)
@@ -70,7 +84,11 @@ class Response:
 
     @property
     def sentence(self) -> str:
-        """What the node says to a person: the error in its document, its text, or the phrase."""
+        """What the node says to a person: the error in its document, its text, or the phrase.
+
+        >>> (await node.request("POST", "/reload")).sentence
+        'reload scheduled'
+        """
         try:
             said = json.loads(self.body)["error"]
         except (ValueError, RecursionError, LookupError, TypeError):

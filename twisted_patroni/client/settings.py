@@ -80,5 +80,8 @@ class ClientSettings:
         """Whom to trust; the files are read when this is asked for first.
 
         :raise TlsError: if one of them cannot be used.
+
+        >>> ClientSettings(tls=TlsFiles(insecure=True)).policy
+        TlsPolicy(_trusted=None, _insecure=True)
         """
         return load_policy(self.tls)

@@ -67,7 +67,11 @@ class Gathered(Generic[K]):
 
     @property
     def complete(self) -> bool:
-        """Whether there is an answer for each key."""
+        """Whether there is an answer for each key.
+
+        >>> Gathered({}, {}).complete
+        True
+        """
         return not self.failures
 
 

@@ -48,7 +48,11 @@ class Member:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the leader, of the cluster or of a standby cluster."""
+        """Whether it is the leader, of the cluster or of a standby cluster.
+
+        >>> [member.leads for member in (await node.cluster()).members]
+        [True, False, False]
+        """
         return self.role in ("leader", "standby_leader")
 
     @classmethod
@@ -56,6 +60,9 @@ class Member:
         """Read a member's document.
 
         :param document: the document.
+
+        >>> Member.of({"name": "b", "role": "replica", "lag": 16}).lag
+        16
         """
         return cls(
             name=text(document.get("name")) or "",
@@ -96,6 +103,9 @@ class Schedule:
         """Read a scheduled switchover's document, which may not be there.
 
         :param document: the document.
+
+        >>> Schedule.of({"at": "2100-01-01T00:00:00+00:00", "from": "a", "to": "b"}).candidate
+        'b'
         """
         if not isinstance(document, dict) or not document:
             return None
@@ -126,7 +136,11 @@ class Cluster:
 
     @property
     def leader(self) -> Member | None:
-        """The leader, ``None`` while there is none."""
+        """The leader, ``None`` while there is none.
+
+        >>> (await node.cluster()).leader.name
+        'a'
+        """
         return next((member for member in self.members if member.leads), None)
 
     @classmethod
@@ -134,6 +148,9 @@ class Cluster:
         """Read the document of ``GET /cluster``.
 
         :param document: the document.
+
+        >>> Cluster.of({"scope": "demo", "members": [{"name": "a", "role": "leader"}]}).leader.name
+        'a'
         """
         members = tuple(map(Member.of, documents(document.get("members"))))
         scope, switchover = text(document.get("scope")), document.get("scheduled_switchover")
@@ -167,6 +184,9 @@ class Drain:
         """Read the document of ``GET /drain``.
 
         :param document: the document.
+
+        >>> Drain.of({"reason": "new kernel", "primary": False}).reason
+        'new kernel'
         """
         return cls(
             since=moment(document.get("since")),
@@ -218,7 +238,12 @@ class NodeStatus:
 
     @property
     def drained(self) -> bool:
-        """Whether load balancers are told to leave it."""
+        """Whether load balancers are told to leave it.
+
+        >>> _ = await node.drain()
+        >>> (await node.status()).drained
+        True
+        """
         return self.drain is not None
 
     @classmethod
@@ -226,6 +251,9 @@ class NodeStatus:
         """Read the document of ``GET /patroni``.
 
         :param document: the document.
+
+        >>> NodeStatus.of({"state": "running", "role": "primary", "patroni": {"name": "a"}}).name
+        'a'
         """
         patroni, drain = mapping(document.get("patroni")), document.get("drain")
         return cls(
@@ -272,6 +300,9 @@ class HistoryEntry:
         """Read a line of ``GET /history``; old ones are shorter.
 
         :param line: the line.
+
+        >>> HistoryEntry.of([3, 83886176, "no recovery target specified"]).timeline
+        3
         """
         timeline, lsn, reason, time, leader = [*line, *[None] * 5][:5]
         return cls(number(timeline) or 0, number(lsn), text(reason), moment(time), text(leader))
@@ -312,12 +343,20 @@ class Operation:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether nothing more will come of it.
+
+        >>> Operation("op-1", "restart", "running").ended
+        False
+        """
         return self.state in ("succeeded", "failed", "cancelled", "unknown")
 
     @property
     def succeeded(self) -> bool:
-        """Whether it was done."""
+        """Whether it was done.
+
+        >>> Operation("op-1", "restart", "failed").succeeded
+        False
+        """
         return self.state == "succeeded"
 
     @classmethod
@@ -325,6 +364,9 @@ class Operation:
         """Read an operation's document.
 
         :param document: the document.
+
+        >>> Operation.of({"id": "op-1", "kind": "restart", "state": "failed"}).ended
+        True
         """
         result = mapping(document.get("result"))
         steps = (text(step.get("text")) for step in documents(document.get("steps")))
