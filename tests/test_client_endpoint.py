@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.error import ConnectionRefusedError as RefusedConnection
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -61,8 +63,15 @@ class _Port:
         if self.host in self.ports.closed:
             return fail(RefusedConnection())
         if self.host in self.ports.silent:
-            return Deferred(lambda _: self.ports.cancelled.append(self.host))
-        return succeed(factory.buildProtocol(None))  # type: ignore[arg-type]
+            return Deferred(self.cancelled)
+        build: Any = factory.buildProtocol
+        connecting: Deferred[Any] = maybeDeferred(build, None)
+        return connecting
+
+    def cancelled(self, connecting: Deferred[Any]) -> None:
+        """Give an attempt up, with the error of Twisted's own endpoints."""
+        self.ports.cancelled.append(self.host)
+        connecting.errback(ConnectingCancelledError(IPv4Address("TCP", self.host, self.port)))
 
 
 class EndpointCase(SynchronousTestCase):
@@ -74,9 +83,9 @@ class EndpointCase(SynchronousTestCase):
         self.ports = Ports()
         self.addCleanup(lambda: self.assertEqual(self.memory.clock.getDelayedCalls(), []))
 
-    def connect(self, *words: Any, seeds: Any = None, **settings: Any) -> Deferred[Any]:
-        """Begin to connect to what is wanted: target, port, lag."""
-        endpoint = PatroniEndpoint(
+    def endpoint(self, *words: Any, seeds: Any = None, **settings: Any) -> PatroniEndpoint:
+        """Return the endpoint for what is wanted: target, port, lag."""
+        return PatroniEndpoint(
             self.memory.clock,
             self.memory.urls if seeds is None else seeds,
             ClientSettings(**settings),
@@ -85,6 +94,10 @@ class EndpointCase(SynchronousTestCase):
             random=lambda: 0.5,
             route=self.ports.route,
         )
+
+    def connect(self, *words: Any, **options: Any) -> Deferred[Any]:
+        """Begin to connect."""
+        endpoint = self.endpoint(*words, **options)
         verifyObject(IStreamClientEndpoint, endpoint)
         return endpoint.connect(Factory.forProtocol(Protocol))
 
@@ -247,16 +260,23 @@ class EndTests(EndpointCase):
 
     def test_cancel(self) -> None:
         """Who gives up gives up everything: requests, timers and connections."""
-        self.ports.silent.add(A)
-        connecting = self.connect()
+        self.ports.silent.add(B)
+        connecting = self.connect("replica")
         connecting.cancel()
         self.failureResultOf(connecting, CancelledError)
-        self.assertEqual(self.ports.cancelled, [A])
+        self.assertEqual((self.tried(), self.ports.cancelled), ([B], [B]))
         for name in "abc":
             self.memory.hang(name)
         connecting = self.connect()
         connecting.cancel()
         self.failureResultOf(connecting, CancelledError)
+
+    def test_broken_factory(self) -> None:
+        """A protocol that cannot be built is no fault of a member."""
+        broken: Any = lambda: 1 / 0  # noqa: E731
+        factory = Factory.forProtocol(broken)
+        endpoint = self.endpoint("replica")
+        self.failureResultOf(endpoint.connect(factory), ZeroDivisionError)
 
 
 class PlaceTests(SynchronousTestCase):

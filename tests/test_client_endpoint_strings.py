@@ -162,9 +162,13 @@ class StringTests(SynchronousTestCase):
         text = str(self.assertRaises(ValueError, parsed, f"patroni:a:config={path}"))
         self.assertEqual(text, f"config: {path}: ctl.insecure is neither true nor false")
         path = self.configure({"ctl": {"cacert": "/nowhere"}})
-        words = f"patroni:a:config={path}:scheme=https"
+        words = f"patroni:a:config={path}"
         text = str(self.assertRaises(ValueError, parsed, words))
         self.assertEqual(text, "config: cannot read /nowhere: No such file or directory")
+        path = self.configure({})
+        for name in ("restPort=1", "scheme=http"):
+            error = self.assertRaises(ValueError, parsed, f"patroni:config={path}:{name}")
+            self.assertEqual(str(error), f"{name.partition('=')[0]}: of no use without hosts")
 
 
 class Pages(Resource):

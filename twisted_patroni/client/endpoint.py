@@ -35,9 +35,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
@@ -62,6 +63,8 @@ REST_PORT = 8008
 _ARGUMENTS = frozenset(
     {"hosts", "target", "port", "restPort", "scheme", "cafile", "config", "lag", "timeout"}
 )
+#: How an attempt to connect fails; ``ValueError`` stands for a name that cannot be one.
+_FAILURES = (ConnectError, DNSLookupError, ValueError)
 _SCHEMES = ("http", "https")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^][:/@?#\s]+)(:(?P<port>[0-9]{1,5}))?")
 
@@ -159,6 +162,7 @@ class PatroniEndpoint:
             raise finder.failure() from None
 
     async def _connect(self, finder: Finder, factory: IProtocolFactory) -> IProtocol:
+        reason: Exception | None = None
         while (places := await finder.more()) is not None:
             for place in sorted(places, key=lambda _: self.random()):
                 if not await finder.fits(place):
@@ -166,11 +170,11 @@ class PatroniEndpoint:
                 finder.note(place, "does not answer")
                 try:
                     return await self._to(place).connect(factory)
-                except CancelledError:
-                    raise
-                except Exception as error:
+                # Not whatever it is: an attempt that was cancelled fails with an error of its own.
+                except _FAILURES as error:
                     finder.note(place, reason_of(error))
-        raise finder.failure()
+                    reason = error
+        raise finder.failure() from reason
 
     def _to(self, place: Place) -> IStreamClientEndpoint:
         endpoint = self.route(place.host, place.port)
@@ -205,8 +209,7 @@ def parse(reactor: Any, *words: str, **arguments: str) -> PatroniEndpoint:
     configuration = _configuration(arguments)
     seeds = _seeds(hosts, arguments, configuration)
     settings = _settings(arguments, configuration)
-    if any(url.startswith("https:") for url in seeds):
-        _read_certificates(settings, arguments)
+    _read_certificates(settings, arguments)
     return PatroniEndpoint(reactor, seeds, settings, aim)
 
 
@@ -244,6 +247,9 @@ def _seeds(
     scheme = _scheme(arguments, configuration)
     port = _number(arguments, "restPort", REST_PORT, 65535)
     if not named and configuration is not None:
+        for name in ("restPort", "scheme"):
+            if name in arguments:
+                raise ValueError(f"{name}: of no use without hosts")
         return [configuration.url()]
     return [_seed(each, scheme, int(port)) for each in named]
 
