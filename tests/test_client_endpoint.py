@@ -101,6 +101,16 @@ class EndpointCase(SynchronousTestCase):
         verifyObject(IStreamClientEndpoint, endpoint)
         return endpoint.connect(Factory.forProtocol(Protocol))
 
+    def tell(self, name: str, **changes: Any) -> None:
+        """Let all nodes tell something else of a member."""
+        old = self.successResultOf(Deferred.fromCoroutine(MemoryCluster().node("b").cluster()))
+        members = [
+            {**each, **changes} if each["name"] == name else each
+            for each in old.document["members"]
+        ]
+        for each in "abc":
+            self.memory.answer(each, "/cluster", 200, {**old.document, "members": members})
+
     def connected(self, *words: Any, **options: Any) -> list[str]:
         """Connect and return the hosts that were tried."""
         self.ports.asked.clear()
@@ -174,6 +184,20 @@ class PrimaryTests(EndpointCase):
         self.memory.switchover("b")
         self.memory.answer("a", "/cluster", 200, old.document)
         self.assertEqual(self.connected(), [B])
+
+    def test_standby_cluster(self) -> None:
+        """The leader of a standby cluster counts as its primary, by the check that is for it."""
+        self.tell("a", role="standby_leader")
+        self.refused(NoMember)
+        self.memory.answer("a", "/standby-leader", 200, {})
+        self.assertEqual(self.connected(), [A])
+
+    def test_no_address(self) -> None:
+        """A leader that does not tell where it can be asked is none to connect to."""
+        self.tell("a", api_url=None)
+        self.assertIn(") tells no address of its API", self.refused(NoMember))
+        self.tell("a", host=None)
+        self.assertTrue(self.refused(NoLeader).startswith("the cluster has no leader that tells"))
 
     def test_no_leader(self) -> None:
         """Without a leader the error says who is there."""

@@ -169,6 +169,40 @@ class ReplicaTests(DiscoveryCase):
         self.memory.switchover("b")
         self.assertEqual(self.shown[-1], "a c")
 
+    def test_gone_meanwhile(self) -> None:
+        """One that is gone before it has answered is not waited for."""
+        self.memory.hang("b", "/replica")
+        self.follow("replica")
+        self.assertShown()
+        self.memory.kill("b")
+        self.assertShown("c")
+
+    def test_no_answer(self) -> None:
+        """One that does not answer at first does not hold up the others for ever."""
+        self.memory.hang("b", "/replica")
+        self.follow("replica")
+        self.wait(3)
+        self.assertShown("c")
+        self.memory.revive("b")
+        self.wait(3.1)
+        self.assertShown("b c")
+
+    def test_no_tls(self) -> None:
+        """Who asks by TLS prints nobody whose API has none."""
+        self.memory = MemoryCluster(scheme="https")
+        found = self.successResultOf(Deferred.fromCoroutine(self.memory.node("a").cluster()))
+        plain = [
+            {**each, "api_url": each["api_url"].replace("https", "http")}
+            if each["name"] == "b"
+            else each
+            for each in found.document["members"]
+        ]
+        for name in "abc":
+            self.memory.answer(name, "/cluster", 200, {**found.document, "members": plain})
+            self.memory.answer(name, "/events", 404, {})
+        self.follow("replica")
+        self.assertShown("c")
+
     def test_drained(self) -> None:
         """One that balancers are told to leave is out soon after, and in again later."""
         self.follow("replica")

@@ -282,7 +282,8 @@ class Finder:
             return NoMember(f"no {_WORDS[target]} can be connected to: {told}")
         shown = ", ".join(_shown(each) for each in view.members) or "it has no members"
         if target == "primary":
-            return NoLeader(f"the cluster has no leader now: {shown}")
+            hidden = " that tells where it is" if view.leader is not None else ""
+            return NoLeader(f"the cluster has no leader{hidden} now: {shown}")
         bound = "" if self.aim.lag is None else f" within {self.aim.lag} bytes of lag"
         return NoMember(f"the cluster has no {_WORDS[target]}{bound} now: {shown}")
 

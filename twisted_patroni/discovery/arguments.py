@@ -19,8 +19,9 @@ output:
   there is none, it is asked for again until --timeout is over.
 
   With --follow there is one line now and one at each change: all members that fit, separated by
-  commas; an empty line while there is none. A member stays in it while its API alone cannot be
-  reached, until the cluster replaces it or it says itself that it does not fit.
+  commas; an empty line while there is none. Changes come from the cluster's events, and from
+  asking these members every 2 seconds. A member stays in while its API alone cannot be reached,
+  until the cluster replaces it or it says itself that it does not fit.
 
   With --json a line is an object: {"target": ..., "members": [{"name", "role", "host", "port",
   "lag"}, ...]}. With --conninfo it is a connection string of libpq; with --follow one that holds
