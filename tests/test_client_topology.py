@@ -206,6 +206,23 @@ class FailoverTests(TopologyCase):
         self.say(self.b, "leader", {"old": "a", "new": "c", "timeline": 4})
         self.assertEqual(self.leader(), "c")
 
+    def test_avoids_the_dead(self) -> None:
+        """Where several are away it does not try to be told by one that is known to be."""
+        self.b.silent = True
+        self.topology.doubt(B)
+        self.wait(PATIENCE)
+        self.a.cut()
+        self.wait(0.125)
+        self.assertEqual((len(self.b.open), len(self.c.open)), (0, 1))
+
+    def test_cut_off(self) -> None:
+        """While the node that tells does not reach the DCS the others are asked now and then."""
+        self.say(self.a, "cluster", {"changed": ["dcs"], "leader": "a", "dcs": False})
+        self.wait(1)
+        self.a.status, self.b.status = status("a"), status("b", "primary", 4)
+        self.wait(SELDOM)
+        self.assertEqual(self.leader(), "b")
+
     def test_vanished(self) -> None:
         """A node that does not even close its connections is left as soon as somebody doubts."""
         self.a.silent = True

@@ -19,7 +19,7 @@ from twisted_patroni.client.plain import has_no_events, snapshot_of
 from twisted_patroni.client.stream import Stream, is_position, is_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.iweb import IResponse
@@ -90,6 +90,7 @@ class Follower:
     :param listener: is told what happens.
     :param types: the types of events to be told; none for all.
     :param after: a position to begin after; ``None`` for a snapshot.
+    :param avoided: nodes that are tried only after all others.
     :param random: a number from 0 to 1, a new one for each call.
     """
 
@@ -100,6 +101,7 @@ class Follower:
     random: Callable[[], float]
     types: frozenset[str] = frozenset()
     after: str | None = None
+    avoided: Container[str] = ()
     _learned: dict[str, str] = field(factory=dict, init=False)
     _at: tuple[str, bool] | None = field(default=None, init=False)
     _last: str | None = field(default=None, init=False)
@@ -164,10 +166,10 @@ class Follower:
         return dict.fromkeys([*self.given, *self._learned.values()])
 
     def _next(self) -> str | None:
-        """Return the node to try next: of those after the last one, the first not tried yet."""
+        """Return the node to try next: after the last one, the first that was not tried yet."""
         known = list(self.known())
         start = known.index(self._last) + 1 if self._last in known else 0
-        ordered = known[start:] + known[:start]
+        ordered = sorted(known[start:] + known[:start], key=lambda url: url in self.avoided)
         return next((url for url in ordered if url not in self._tried), None)
 
     def _begin(self, *tried: str) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SETTLE = 0.5
 #: Seconds between two looks at all members while somebody waits, or they contradict each other.
 SOON = 2.0
-#: Seconds between them while there is no node with events.
+#: Seconds between them while there is no node with events that reaches the DCS.
 SELDOM = 10.0
 
 _TYPES = frozenset({"leader", "member", "cluster"})
@@ -52,8 +52,8 @@ class Topology:
     """What is known of a cluster: its members, its leader, and which nodes could not be asked.
 
     It is told by one node what happens. Besides, it looks at all nodes, to see whether they agree:
-    at the start, when somebody has a doubt, and now and then while no node has events or somebody
-    waits for something.
+    at the start, when somebody has a doubt, and now and then while no node has events, the one that
+    tells does not reach the DCS, or somebody waits for something.
 
     :param reactor: the reactor.
     :param seeds: URLs of nodes; one is enough, the others are learned from it.
@@ -293,7 +293,9 @@ class Topology:
             return
         seeds = sorted(self.seeds, key=lambda url: url != first)
         asker = Asker(self.reactor, self.agent, self.settings.login)
-        self._follower = Follower(self.reactor, asker, seeds, self, self.random, _TYPES)
+        self._follower = Follower(
+            self.reactor, asker, seeds, self, self.random, _TYPES, avoided=self._unseen
+        )
         self._following = Deferred.fromCoroutine(self._follower.run())
         self._following.addErrback(self._ended)
 
@@ -381,7 +383,7 @@ class Topology:
         leader = None if self.leader is None else self.leader.name
         if self._waiting or self.conflict or (self.known and leader != holder):
             self._looks.within(SOON)
-        elif self._source is None or self._source[1]:
+        elif self._source is None or self._source[1] or not self._picture.dcs:
             self._looks.within(SELDOM)
 
     def _tell(self) -> None:
