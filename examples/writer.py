@@ -28,7 +28,7 @@ import psycopg
 from attrs import define, field, frozen
 from psycopg import sql
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import LoopingCall, deferLater, react
 from twisted.internet.threads import deferToThread
 
 from twisted_patroni.client import ClientError, ClientSettings, Replicas
@@ -144,6 +144,7 @@ class Writer:
     :param table: the table's name; it is made if it is not there.
     :param tell: is told what happens.
     :param parameters: libpq's, beside its environment.
+    :param look: seconds without an answer after which it is seen whether the primary still leads.
     :ivar first: the number of the first row.
     :ivar acknowledged: how many rows were committed for sure.
     """
@@ -153,6 +154,7 @@ class Writer:
     table: str
     tell: Callable[[str], object]
     parameters: dict[str, Any] = field(factory=dict)
+    look: float = 2.0
     first: int = field(default=1, init=False)
     acknowledged: int = field(default=0, init=False)
     _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
@@ -203,7 +205,8 @@ class Writer:
         began = self.reactor.seconds()
         while True:
             try:
-                return await deferToThread(work, await self._connected())
+                connection = await self._connected()
+                return await self._watched(deferToThread(work, connection))
             except PASSING as error:
                 self._close()
                 self._failures += 1
@@ -211,6 +214,21 @@ class Writer:
                 if self.reactor.seconds() - began > PATIENCE:
                     raise
             await deferLater(self.reactor, PAUSE)
+
+    async def _watched(self, working: Deferred[T]) -> T:
+        """Wait for a thread, and where that takes long see whether the primary is still there."""
+        looking = LoopingCall(self._look)
+        looking.clock = self.reactor
+        looking.start(self.look, now=False).addErrback(lambda failure: self.tell(str(failure)))
+        try:
+            return await working
+        finally:
+            looking.stop()
+
+    async def _look(self) -> None:
+        # What comes of it is not needed: if there is no answer, the client finds out who leads.
+        with suppress(ClientError):
+            await self.replicas.request("GET", "/primary", target="leader", timeout=self.look)
 
     async def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:

@@ -35,11 +35,13 @@ class OneServer:
 
     :ivar failures: what the next attempts to connect fail with.
     :ivar connections: those that were made.
+    :ivar found: who is found to lead, once somebody asks.
     """
 
     failures: list[Exception] = field(factory=list)
     connections: list[psycopg.Connection[Any]] = field(factory=list)
     callback: Callable[[Member | None], object] | None = None
+    found: Member | None = None
 
     async def connect(self, target: str, **parameters: Any) -> psycopg.Connection[Any]:
         """Open a connection."""
@@ -51,6 +53,12 @@ class OneServer:
         given = shared_server().conninfo(**parameters, host="127.0.0.1")
         self.connections.append(await deferToThread(psycopg.connect, **given))
         return self.connections[-1]
+
+    async def request(self, method: str, path: str, **options: Any) -> None:
+        """Fail, and find out who leads."""
+        if self.callback is not None and self.found is not None:
+            self.callback(self.found)
+        raise NoLeader(f"{method} {path} {options['target']}")
 
     def on_leader_change(self, callback: Callable[[Member | None], object]) -> Callable[[], None]:
         """Keep the function."""
@@ -127,6 +135,21 @@ class WriterTests(TestCase):
         self.cluster.callback(None)
         self.cluster.callback(Member("b", role="leader", host="127.0.0.1", port=1))
         await self.written(self.writer.acknowledged + 3)
+        self.writer.stop()
+        report = await writing
+        self.assertEqual((report.missing, len(report.interruptions)), ((), 1))
+
+    async def test_silent_primary(self) -> None:
+        """A primary that does not answer is left once it is found that another member leads."""
+        self.writer.look = 0.05
+        writing = self.begin()
+        await self.written(3)
+        backend = self.backend()
+        self.server.freeze(backend)
+        self.addCleanup(self.server.thaw, backend)
+        self.cluster.found = Member("b", role="leader", host="127.0.0.1", port=1)
+        await self.written(self.writer.acknowledged + 3)
+        self.cluster.found = None
         self.writer.stop()
         report = await writing
         self.assertEqual((report.missing, len(report.interruptions)), ((), 1))
