@@ -79,6 +79,11 @@ class SilenceTests(StreamCase):
         self.memory.clock.advance(SILENCE + 1.0)
         self.failureResultOf(following, Disconnected)
 
+    def test_position(self) -> None:
+        """A position is one that can be sent."""
+        for after in ("", "7\r\nX: y", "x" * 201, "\u00e9"):
+            self.assertRaises(ValueError, self.memory.node("a").follow, after=after)
+
     def test_nothing_left(self) -> None:
         """When it has ended no timer is left."""
         following = self.follow(self.memory.node("a").follow())

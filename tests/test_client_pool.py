@@ -45,6 +45,19 @@ class PoolTests(ServerCase):
         self.assertIn("connection: close", head)
         self.assertNotIn("connection: close", self.node.heads[0].lower())
 
+    async def test_impossible(self) -> None:
+        """What cannot be sent as it is, is not sent; a path cannot lead to another host."""
+        pool = self.pool()
+        for path in ("", "patroni", "@example.com/", ":1/", "/a b", "/\r\nX: y", "/\u00e9", "/a#b"):
+            with self.assertRaisesRegex(ValueError, "path: "):
+                await pool.request("GET", path)
+            with self.assertRaisesRegex(ValueError, "path: "):
+                await pool.stream(path)
+        for method in ("", "GET /", "G\u00c9T"):
+            with self.assertRaisesRegex(ValueError, "method: "):
+                await pool.request(method, "/patroni")
+        self.assertEqual(self.node.heads, [])
+
     async def test_kept(self) -> None:
         """Requests one after the other share a connection."""
         pool = self.pool()

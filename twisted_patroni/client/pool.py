@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
@@ -43,6 +44,8 @@ _USER_AGENT = "twisted-patroni"
 _REDIRECTS = range(300, 400)
 #: Seconds within which a server that speaks TLS has said something in it.
 _LOOK = 0.5
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PATH = re.compile(r"/[!-\"$-~]*")
 _NOT_CONNECTED = (ConnectError, DNSLookupError, ConnectingCancelledError)
 
 
@@ -150,7 +153,7 @@ class Pool:
         'Successfully switched over to "b"'
         """
         attempt = self._attempt(method, path, timeout)
-        return Deferred.fromCoroutine(self._known(attempt.run(body, headers or {})))
+        return Deferred.fromCoroutine(self._known(attempt, attempt.run(body, headers or {})))
 
     def stream(
         self, path: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None
@@ -170,17 +173,21 @@ class Pool:
         200
         """
         attempt = self._attempt("GET", path, timeout)
-        return Deferred.fromCoroutine(self._known(attempt.begin(headers or {})))
+        return Deferred.fromCoroutine(self._known(attempt, attempt.begin(headers or {})))
 
     def _attempt(self, method: str, path: str, timeout: float | None) -> _Attempt:
         seconds = self.settings.timeout if timeout is None else timeout
-        return _Attempt(self, method, f"{self.url}{path}", seconds)
+        return _Attempt(self, method, path, seconds)
 
-    async def _known(self, attempt: Coroutine[Any, Any, _T]) -> _T:
-        if self._closed:
-            attempt.close()
-            raise PoolClosed(f"{self.url}: the pool is closed")
-        asking = Deferred.fromCoroutine(attempt)
+    async def _known(self, attempt: _Attempt, going: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            if self._closed:
+                raise PoolClosed(f"{self.url}: the pool is closed")
+            attempt.check()
+        except Exception:
+            going.close()
+            raise
+        asking = Deferred.fromCoroutine(going)
         self._asking.add(asking)
         try:
             return await asking
@@ -235,13 +242,13 @@ class _Attempt:
 
     :param pool: whose it is.
     :param method: the method.
-    :param url: what is asked.
+    :param path: the path and what follows it.
     :param seconds: how long it may take.
     """
 
     pool: Pool
     method: str
-    url: str
+    path: str
     seconds: float
     _head: IResponse | None = field(default=None, init=False)
     _reach: Reach = field(init=False)
@@ -250,6 +257,22 @@ class _Attempt:
         pool, settings = self.pool, self.pool.settings
         policy = settings.policy if pool.agent is None else None
         self._reach = Reach(pool.reactor, policy, min(settings.connect_timeout, self.seconds))
+
+    @property
+    def url(self) -> str:
+        """What is asked."""
+        return f"{self.pool.url}{self.path}"
+
+    def check(self) -> None:
+        """See to it that it can be sent as it is, and to nobody else.
+
+        :raise ValueError: if it cannot.
+        """
+        if not _METHOD.fullmatch(self.method):
+            raise ValueError(f"method: {self.method!r} is none")
+        # What does not begin with a slash would become a part of the host.
+        if not _PATH.fullmatch(self.path):
+            raise ValueError(f"path: {self.path!r} is not one like /patroni")
 
     async def run(self, body: bytes | None, headers: Mapping[str, str]) -> Response:
         """Make it."""

@@ -12,6 +12,7 @@ from twisted_patroni.client.eventstream import EventStream
 from twisted_patroni.client.health import Health
 from twisted_patroni.client.orders import is_unknown
 from twisted_patroni.client.shapes import documents
+from twisted_patroni.client.stream import is_position
 from twisted_patroni.client.values import Cluster, Drain, HistoryEntry, NodeStatus, Operation
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class Reader(Health):
         path = f"/events?types={quote(wanted, safe=',')}" if wanted else "/events"
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if after is not None:
+            if not is_position(after):
+                raise ValueError(f"after: {after!r} is not an event's position")
             headers["Last-Event-ID"] = after
         return EventStream(self.pool, path, headers)
 
