@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError as RefusedConnection
 from twisted.internet.error import DNSLookupError
+from twisted.internet.testing import AccumulatingProtocol
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import readBody
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface.verify import verifyObject
 
@@ -33,6 +35,9 @@ def error_of(call: Callable[..., object], *arguments: object) -> ValueError | No
     except ValueError as error:
         return error
     return None
+
+
+SECOND = timedelta(seconds=1)
 
 
 class MemoryCase(SynchronousTestCase):
@@ -218,6 +223,82 @@ class RequestTests(MemoryCase):
         self.assertIsNone(self.get(node.cluster()).switchover)
         self.fails(node.cancel_operation(operation), errors.Conflict)
 
+    def test_time_has_come(self) -> None:
+        """What is scheduled happens when the test says so, and fails if somebody else leads."""
+        node, at = self.memory.node("a"), datetime(2100, 1, 1, tzinfo=UTC)
+        for leader, candidate, to, state in (
+            ("a", "b", "b", "succeeded"),
+            ("b", None, "c", "succeeded"),
+            ("c", "a", "b", "failed"),
+        ):
+            operation = self.get(node.begin.switchover(leader, candidate, at=at))
+            self.memory.switchover(to)
+            self.assertEqual(self.get(node.wait(operation)).state, state)
+            self.assertIsNone(self.get(node.cluster()).switchover)
+
+    def test_restart(self) -> None:
+        """A scheduled restart is shown, and called off by its operation or by itself."""
+        node, at = self.memory.node("b"), datetime(2100, 1, 1, tzinfo=UTC)
+        for call_off in (node.cancel_operation, lambda _: node.cancel_restart()):
+            operation = self.get(node.begin.restart(at=at))
+            self.assertIn("scheduled_restart", self.get(node.cluster()).members[1].document)
+            self.fails(node.restart(at=at), errors.Conflict)
+            self.get(call_off(operation))
+            self.assertEqual(self.get(node.wait(operation)).state, "cancelled")
+            self.assertNotIn("scheduled_restart", self.get(node.cluster()).members[1].document)
+        self.fails(node.cancel_restart(), errors.NotFound)
+
+    def test_keys(self) -> None:
+        """The same request with the same key is done once; another one is refused."""
+        node = self.memory.node("a")
+        first = self.get(node.begin.switchover("a", "b", key="x"))
+        again = self.get(node.begin.switchover("a", "b", key="x"))
+        self.assertEqual((first.id, len(self.get(node.operations()))), (again.id, 1))
+        error = self.fails(node.begin.restart(key="x"), errors.Refused)
+        self.assertEqual(error.response.status, 422)
+
+    def test_candidates(self) -> None:
+        """Only who is there and may lead can take over."""
+        self.memory.refuse("b")
+        self.memory.tag("c", nofailover=True)
+        node = self.memory.node("a")
+        error = self.fails(node.switchover("a"), errors.PreconditionFailed)
+        reasons = [each.reason for each in error.candidates]
+        self.assertEqual(reasons, ["not reachable", "not allowed to promote"])
+        self.fails(node.failover("c"), errors.PreconditionFailed)
+        self.memory.tag("c")
+        self.assertEqual(self.get(node.switchover("a")).text, 'Successfully switched over to "c"')
+
+    def test_without_leader(self) -> None:
+        """Without a leader nobody is rebuilt, and a failover makes one."""
+        self.memory.demote()
+        node = self.memory.node("b")
+        self.fails(node.reinitialize(), errors.Unavailable)
+        self.assertTrue(self.get(node.status()).document["cluster_unlocked"])
+        self.assertEqual(self.get(node.failover("b")).status, 200)
+        self.assertEqual(self.memory.leader, "b")
+
+    def test_configuration(self) -> None:
+        """A pause, and failsafe mode, are shown."""
+        node = self.memory.node("b")
+        self.get(node.replace_config({"pause": True, "failsafe_mode": True}))
+        self.assertTrue(self.get(node.cluster()).paused and self.get(node.status()).paused)
+        self.assertEqual(list(self.get(node.failsafe())), ["a", "b", "c"])
+
+    def test_drains(self) -> None:
+        """A drain has an end, by a duration or a time."""
+        node = self.memory.node("b")
+        begin = self.get(node.drain(expires=90.0)).since
+        for expires in ("90s", begin + timedelta(seconds=90)):
+            self.assertEqual(self.get(node.drain(expires=expires)).expires - begin, 90 * SECOND)
+        self.assertEqual(self.get(node.drained()).reason, None)
+
+    def test_strange_amount(self) -> None:
+        """A lag that is no amount is no bound."""
+        self.memory.lag("b", 10**9)
+        for text, status in (("x", 200), ("1XB", 200), ("1.5kB", 503), ("1TB", 200)):
+            self.assertEqual(self.ask("b", "GET", f"/replica?lag={text}").status, status, text)
+
     def test_shared_clock(self) -> None:
         """Several clusters can share a clock."""
         other = MemoryCluster(("x",), "x", "other", clock=self.memory.clock)
@@ -278,6 +359,21 @@ class FollowingTests(MemoryCase):
         self.follow("b")
         self.memory.clock.pump([1] * 200)
         self.assertEqual(self.memory.open, 1)
+
+    def test_paused(self) -> None:
+        """Who reads slowly is told nothing until he reads on."""
+        headers = Headers({"Accept": ["text/event-stream"]})
+        asking = self.memory.request(b"GET", b"http://b:8008/events", headers)
+        reader = AccumulatingProtocol()
+        self.successResultOf(asking).deliverBody(reader)
+        transport: Any = reader.transport
+        before = len(reader.data)
+        transport.pauseProducing()
+        self.memory.switchover("c")
+        self.assertEqual(len(reader.data), before)
+        transport.resumeProducing()
+        self.assertIn(b"event: leader", reader.data)
+        transport.loseConnection()
 
     def test_dismissed(self) -> None:
         """A member can say why it ends the stream."""

@@ -69,8 +69,8 @@ class MemoryCluster(MemoryNetwork):
             for number, name in enumerate(members, 1)
         }
         self._shared = Shared(clock, scope, nodes, leader)
-        orders = Orders(self._shared, events, self._lead, self._changed)
-        super().__init__(clock, nodes, Pages(self._shared, orders))
+        self._orders = Orders(self._shared, events, self._lead, self._changed)
+        super().__init__(clock, nodes, Pages(self._shared, self._orders))
         if leader is not None:
             self._named(leader)
         self._clients: list[Node | Replicas] = []
@@ -153,7 +153,8 @@ class MemoryCluster(MemoryNetwork):
     def switchover(self, to: str) -> None:
         """Have a member lead, at once, and on a new timeline.
 
-        :param to: the member's name. Who has led before is a replica then, if it is alive.
+        :param to: the member's name. Who has led before is a replica then, if it is alive. A
+            switchover that was scheduled has happened, or failed if it was to another member.
 
         >>> memory.switchover("c")
         >>> (await memory.node("a").cluster()).leader.name
@@ -296,6 +297,7 @@ class MemoryCluster(MemoryNetwork):
                 self._forget(each)
         if shared.leader == to:
             return
+        self._orders.led_by(to)
         shared.leader, shared.switchover, node.lag, node.sync = to, None, 0, False
         shared.promoting = True
         self._changed()

@@ -103,6 +103,20 @@ class Orders:
             if each["kind"] == kind and each["cancellable"]:
                 self.end(node, each, "cancelled", 200, f"scheduled {kind} deleted")
 
+    def led_by(self, leader: str) -> None:
+        """Let the switchovers end that were scheduled.
+
+        :param leader: who leads now.
+        """
+        for node in self.shared.members.values():
+            for each in node.operations:
+                if each["kind"] == "switchover" and each["cancellable"]:
+                    if each["request"].get("candidate") in (None, leader):
+                        text = f'Successfully switched over to "{leader}"'
+                        self.end(node, each, "succeeded", 200, text)
+                    else:
+                        self.end(node, each, "failed", 503, "Switchover failed")
+
     def end(
         self, node: MemoryNode, document: dict[str, Any], state: str, status: int, text: str
     ) -> None:
