@@ -87,7 +87,7 @@ class CommandTests(TestCase):
     async def test_none(self) -> None:
         """If there is none in time it is one line, and exit status 1."""
         self.node.pages["/primary"] = (503, {})
-        child = self.endpoint(self.url, "--timeout", "0.5")
+        child = self.endpoint(self.url, "--timeout", "2")
         self.assertEqual(await child.ended, 1)
         line = (
             "twisted-patroni endpoint: no primary can be connected to:"
