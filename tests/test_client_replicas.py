@@ -380,13 +380,16 @@ class MemberTests(ReplicasCase):
             {"name": name, "role": role, "state": "running", "api_url": f"{scheme}://{name}:8008"}
             for name, role, scheme in (("a", "leader", "https"), ("b", "replica", "http"))
         ]
+        members.append({"name": "c", "role": "replica", "state": "running"})
         for name in ("a", "b", "c"):
             memory.answer(name, "/cluster", 200, {"members": members})
         replicas = self.client(*memory.urls)
         self.get(replicas.start())
         error = self.assertRaises(NoMember, replicas.node, "b")
         self.assertIn("b tells no URL of its API that can be used", str(error))
-        self.assertIsInstance(self.get(replicas.broadcast("GET", "/patroni"))["b"], NoMember)
+        answers = self.get(replicas.broadcast("GET", "/patroni"))
+        self.assertIsInstance(answers["b"], NoMember)
+        self.assertIsInstance(answers["c"], NoMember)
         self.fails(replicas.get("/patroni", target="replica"), NoMember)
         self.assertEqual(self.get(replicas.get("/patroni")).url[:9], "https://a")
 

@@ -147,6 +147,8 @@ class Flight:
             asked = self._asked = pool.request(
                 call.method, call.path, body=call.body, headers=call.headers, timeout=call.left
             )
+            if self._stopped is not None:  # while it was sent
+                asked.cancel()
             response = await asked
         except CancelledError:
             if self._stopped is not None:
