@@ -195,6 +195,12 @@ class RetryTests(ReplicasCase):
         self.pass_time(0.15)
         self.fails(asking, Unreachable)
 
+    def test_no_time(self) -> None:
+        """Without any time nobody is asked."""
+        asking = self.replicas.request("POST", "/restart", json={}, timeout=0.0)
+        self.fails(asking, Unreachable, "http://a:8008 was not asked, for the time was up")
+        self.assertEqual(self.asked("/restart"), [])
+
     def test_asked_again(self) -> None:
         """Who waits asks again when the leader can be reached, also what changes something."""
         self.memory.refuse("a")

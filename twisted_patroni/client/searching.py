@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from twisted_patroni.client.balance import choose, fitting
-from twisted_patroni.client.errors import ClientError, NoLeader, NoMember
+from twisted_patroni.client.errors import ClientError, NoLeader, NoMember, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +120,8 @@ class Search:
         """Return why it has come to nothing."""
         if self.failure is not None and any(self._members()):
             return self.failure
+        for each in chain.from_iterable(self._untried()):
+            return Unreachable(each.pool.url, "was not asked, for the time was up")
         error: ClientError
         if self.target == "leader":
             error = NoLeader("the cluster has no leader that can be asked")
