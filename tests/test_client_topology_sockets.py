@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import deferLater
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent
 from twisted.web.server import Site
 
+from tests.certificates import Authority
 from tests.event_nodes import EventNode, member, view
-from tests.scratch import free_port
+from tests.scratch import free_port, scratch_directory
 from tests.topologycase import status
 from twisted_patroni.client.errors import Unreachable
 from twisted_patroni.client.pool import PoolClosed
+from twisted_patroni.client.reaching import agent_of
 from twisted_patroni.client.settings import ClientSettings
+from twisted_patroni.client.tls import TlsFiles
 from twisted_patroni.client.topology import Topology
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IListeningPort
+    from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 reactor: Any = global_reactor
 HOST = "127.0.0.1"
@@ -29,8 +33,8 @@ HOST = "127.0.0.1"
 NEVER = 20.0
 
 
-def black_hole(case: TestCase) -> str:
-    """Return the URL of a port to which no connection comes about."""
+def black_hole(case: TestCase) -> int:
+    """Return a port to which no connection comes about."""
     full = socket.socket()
     case.addCleanup(full.close)
     full.bind((HOST, 0))
@@ -40,19 +44,21 @@ def black_hole(case: TestCase) -> str:
         case.addCleanup(each.close)
         each.setblocking(False)
         each.connect_ex(full.getsockname())
-    return f"http://{HOST}:{full.getsockname()[1]}"
+    port: int = full.getsockname()[1]
+    return port
 
 
 class SocketTests(TestCase):
     """Nodes on the loopback interface."""
 
+    scheme = "http"
+    files = TlsFiles()
+
     def setUp(self) -> None:
         """Have two members with events, of which ``a`` leads."""
         self.ports: list[IListeningPort] = []
         self.nodes = {name: EventNode() for name in "ab"}
-        self.urls = {
-            name: f"http://{HOST}:{self.listen(node)}" for name, node in self.nodes.items()
-        }
+        self.urls = {name: self.listen(node) for name, node in self.nodes.items()}
         members = [
             member(name, "leader" if name == "a" else "replica", api_url=f"{url}/patroni")
             for name, url in self.urls.items()
@@ -61,13 +67,16 @@ class SocketTests(TestCase):
             node.greeting = view(*members)
             node.status = status(name, "primary" if name == "a" else "replica")
 
-    def listen(self, node: EventNode) -> int:
-        """Have a node on a port, until the test has ended."""
-        port: Any = reactor.listenTCP(0, Site(node), interface=HOST)
+    def site(self, node: EventNode) -> IProtocolFactory:
+        """Return what serves a node."""
+        return Site(node)
+
+    def listen(self, node: EventNode) -> str:
+        """Have a node on a port, until the test has ended, and return its URL."""
+        port: Any = reactor.listenTCP(0, self.site(node), interface=HOST)
         self.ports.append(port)
         self.addCleanup(self.kill, len(self.ports) - 1, node)
-        number: int = port.getHost().port
-        return number
+        return f"{self.scheme}://{HOST}:{port.getHost().port}"
 
     async def kill(self, number: int, node: EventNode) -> None:
         """End a node as a crash does."""
@@ -76,9 +85,8 @@ class SocketTests(TestCase):
 
     def topology(self, *seeds: str, **settings: Any) -> Topology:
         """Begin to find out."""
-        made = ClientSettings(**settings)
-        agent = Agent(reactor, connectTimeout=made.connect_timeout)
-        topology = Topology(reactor, seeds, made, agent, lambda: 0.5)
+        made = ClientSettings(tls=self.files, **settings)
+        topology = Topology(reactor, seeds, made, agent_of(reactor, made), lambda: 0.5)
         self.addCleanup(topology.close)
         topology.start()
         return topology
@@ -93,9 +101,9 @@ class SocketTests(TestCase):
 
     async def test_seeds(self) -> None:
         """One good seed will do, whatever is the matter with the others."""
-        hole = black_hole(self)
-        closed = f"http://{HOST}:{free_port()}"
-        strange = "http://no-such-host.invalid:8008"
+        hole = f"{self.scheme}://{HOST}:{black_hole(self)}"
+        closed = f"{self.scheme}://{HOST}:{free_port()}"
+        strange = f"{self.scheme}://no-such-host.invalid:8008"
         seeds = (hole, closed, strange, self.urls["b"])
         topology = self.topology(*seeds, connect_timeout=0.5)
         began = reactor.seconds()
@@ -154,3 +162,23 @@ class SocketTests(TestCase):
         for node in self.nodes.values():
             while node.open:
                 await deferLater(reactor, 0.01)
+
+
+class TlsTests(SocketTests):
+    """The same, with TLS."""
+
+    scheme = "https"
+
+    def setUp(self) -> None:
+        """Have an authority, and a certificate for all nodes."""
+        authority = Authority()
+        self.files = TlsFiles(cafile=authority.write(scratch_directory(self)))
+        self.certificate = authority.server(HOST)
+        super().setUp()
+
+    def site(self, node: EventNode) -> IProtocolFactory:
+        """Return what serves a node."""
+        issued = self.certificate
+        own: dict[str, Any] = {"privateKey": issued.key, "certificate": issued.certificate}
+        context = CertificateOptions(**own)
+        return TLSMemoryBIOFactory(context, False, Site(node))

@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from twisted_patroni.client.asking import (
     AddressError,
@@ -37,6 +38,8 @@ SEARCH = 30.0
 STABLE = 10.0
 #: Seconds to wait when all nodes have failed: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+#: Seconds that a node has at the end to take leave.
+FAREWELL = 1.0
 #: Nodes that are remembered.
 MAX_NODES = 100
 
@@ -111,6 +114,7 @@ class Follower:
     _rounds: int = field(default=0, init=False)
     _shown: Any = field(default=None, init=False)
     _stream: Stream | None = field(default=None, init=False)
+    _open: set[Stream] = field(factory=set, init=False)
     _waiting: tuple[IDelayedCall, float] | None = field(default=None, init=False)
 
     async def run(self) -> None:
@@ -145,6 +149,15 @@ class Follower:
         if self._waiting is not None and self._waiting[0].active():
             call, earliest = self._waiting
             call.reset(max(0.0, min(call.getTime(), earliest) - self.clock.seconds()))
+
+    def gone(self) -> Deferred[Any]:
+        """Return what fires when no connection is left of those that events came by.
+
+        Nobody waits for long for a node that has vanished, and does not take leave.
+        """
+        gone = DeferredList([stream.gone for stream in self._open])
+        gone.addTimeout(FAREWELL, self.clock)
+        return gone.addErrback(lambda failure: failure.trap(DeferredTimeout))
 
     async def _pause(self, seconds: float, least: float) -> None:
         """Wait.
@@ -227,6 +240,8 @@ class Follower:
         began = self.clock.seconds()
         self._arrive(url, polling=False)
         stream = self._stream = Stream(self.clock, lambda message: self._take(url, message))
+        self._open.add(stream)
+        stream.gone.addCallback(lambda _: self._open.discard(stream))
         response.deliverBody(stream)
         try:
             await stream.ended

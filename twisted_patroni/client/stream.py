@@ -50,6 +50,7 @@ class Stream(Protocol):
     :param clock: tells when it has been silent for too long.
     :param take: takes each message; what it raises ends the stream.
     :ivar ended: fails when it has ended, with the reason as :class:`NoAnswer`.
+    :ivar gone: fires when its connection has ended, which with TLS takes the node's consent.
     """
 
     def __init__(self, clock: IReactorTime, take: Callable[[Message], None]) -> None:
@@ -58,6 +59,7 @@ class Stream(Protocol):
         self._parser = SseParser()
         self._silence: IDelayedCall | None = clock.callLater(SILENCE, self._silent)
         self.ended: Deferred[None] = Deferred(lambda _: self.stop())
+        self.gone: Deferred[None] = Deferred()
 
     def stop(self) -> None:
         """Wait for nothing more."""
@@ -114,3 +116,5 @@ class Stream(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Know that there are no more."""
         self.end(NoAnswer(reason_of(reason.value)))
+        if not self.gone.called:
+            self.gone.callback(None)

@@ -113,6 +113,8 @@ class Topology:
             if each is not None:
                 each.cancel()
                 ending.append(each)
+        if self._follower is not None:
+            ending.append(self._follower.gone())
         ended: Deferred[Any] = DeferredList(ending, consumeErrors=True)
         return ended.addCallback(lambda _: None)
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
@@ -202,6 +203,8 @@ class MemoryResponse:
         if not self._gone:
             self._gone = True
             self.left()
+            if self._reader is not None:
+                self._reader.connectionLost(Failure(ConnectionDone()))
 
 
 @define(eq=False)
