@@ -130,7 +130,9 @@ class ProgramTests(SynchronousTestCase):
         names: dict[str, Any] = {name: getattr(client, name) for name in client.__all__}
         names |= {"__name__": "program", "reactor": self.memory.clock, "memory": self.memory}
         (configuration,) = blocks(PAGE, "yaml")
-        code = code.replace('"/etc/patroni.yml"', repr(yaml.safe_load(configuration)))
+        code = code.replace("10.0.0.11", "pg1").replace(
+            '"/etc/patroni.yml"', repr(yaml.safe_load(configuration))
+        )
         output = StringIO()
         with redirect_stdout(output):
             program = compile(code, PAGE.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -148,6 +150,12 @@ class ProgramTests(SynchronousTestCase):
             printed, _ = self.run_program(code)
             printed = printed.replace("10.0.0.3", "10.0.0.2")  # one replica is as good as another
             self.assertEqual(printed, shown or "", code)
+
+    def test_readme(self) -> None:
+        """So does the one in the README."""
+        (code,) = blocks(ROOT / "README.md", "python")
+        printed, _ = self.run_program(f"{code}\nawait main(reactor)\n")
+        self.assertEqual(printed, "pg1\n")
 
     def test_writes(self) -> None:
         """The one that writes a row commits it."""
