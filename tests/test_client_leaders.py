@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.replicascase import ReplicasCase
-from twisted_patroni.client.errors import (
-    NoLeader,
-)
-from twisted_patroni.client.values import Member
+from twisted_patroni.client.errors import NoLeader
+
+if TYPE_CHECKING:
+    from twisted_patroni.client.values import Member
 
 
 class LeaderTests(ReplicasCase):
