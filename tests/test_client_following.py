@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError
 from tests.event_nodes import EventNode, member, view
 from tests.followcase import A, B, C, FollowCase
 from twisted_patroni.client.asking import Login, NoAnswer
+from twisted_patroni.client.following import FAREWELL
 from twisted_patroni.client.stream import SILENCE
 
 
@@ -97,6 +98,21 @@ class StreamTests(FollowCase):
         self.a.send(b'event: end\ndata: {"reason": "the node shuts down"}\n\n')
         self.network.flush()
         self.assertEqual(self.notes.told[-1], ("disconnected", A, "ended it: the node shuts down"))
+
+    def test_leave_taking(self) -> None:
+        """It is told when the connection has ended, and nobody waits for long for that."""
+        for patience in (0.0, FAREWELL):
+            self.follow({"a": self.a})
+            self.running.cancel()
+            self.failureResultOf(self.running, CancelledError)
+            gone = self.follower.gone()
+            self.assertNoResult(gone)
+            if patience:
+                self.clock.advance(patience)
+            else:
+                self.network.flush()
+            self.successResultOf(gone)
+            self.network.flush()
 
     def test_nonsense(self) -> None:
         """What is no event ends the connection, not the follower."""
