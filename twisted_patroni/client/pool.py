@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -17,7 +16,7 @@ from twisted.internet.error import (
 from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from twisted_patroni.client.asking import Body, NoAnswer, base_url, bounded, reason_of, root_of
+from twisted_patroni.client.asking import Body, NoAnswer, base_url, reason_of, root_of
 from twisted_patroni.client.body import Bytes
 from twisted_patroni.client.errors import (
     BrokenAnswer,
@@ -35,6 +34,7 @@ from twisted_patroni.client.tls import is_unread
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.web.iweb import IAgent, IResponse
 
 #: Methods after which all is as it was before (RFC 9110 section 9.2.1).
@@ -84,7 +84,7 @@ class Pool:
     _once: HTTPConnectionPool = field(init=False)
     _answered: bool = field(default=False, init=False)
     _places: DeferredSemaphore = field(init=False)
-    _asking: set[Deferred[Any]] = field(factory=set, init=False)
+    _asking: set[_Attempt] = field(factory=set, init=False)
     _ending: list[Callable[[], None]] = field(factory=list, init=False)
     _closed: bool = field(default=False, init=False)
 
@@ -152,8 +152,8 @@ class Pool:
         >>> (await pool.request("POST", "/switchover", body=body)).text
         'Successfully switched over to "b"'
         """
-        attempt = self._attempt(method, path, timeout)
-        return Deferred.fromCoroutine(self._known(attempt, attempt.run(body, headers or {})))
+        attempt = _Attempt(self, method, path, timeout)
+        return attempt.start(attempt.run, body, headers or {})
 
     def stream(
         self, path: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None
@@ -172,31 +172,8 @@ class Pool:
         >>> head.code
         200
         """
-        attempt = self._attempt("GET", path, timeout)
-        return Deferred.fromCoroutine(self._known(attempt, attempt.begin(headers or {})))
-
-    def _attempt(self, method: str, path: str, timeout: float | None) -> _Attempt:
-        seconds = self.settings.timeout if timeout is None else timeout
-        return _Attempt(self, method, path, seconds)
-
-    async def _known(self, attempt: _Attempt, going: Coroutine[Any, Any, _T]) -> _T:
-        try:
-            if self._closed:
-                raise PoolClosed(f"{self.url}: the pool is closed")
-            attempt.check()
-        except Exception:
-            going.close()
-            raise
-        asking = Deferred.fromCoroutine(going)
-        self._asking.add(asking)
-        try:
-            return await asking
-        except CancelledError:
-            if self._closed:
-                raise PoolClosed(f"{self.url}: the pool is closed") from None
-            raise
-        finally:
-            self._asking.discard(asking)
+        attempt = _Attempt(self, "GET", path, timeout)
+        return attempt.start(attempt.begin, headers or {})
 
     def at_end(self, call: Callable[[], None]) -> Callable[[], None]:
         """Have something called when this is closed, once.
@@ -231,7 +208,7 @@ class Pool:
         while self._ending:
             self._ending.pop()()
         for each in list(self._asking):
-            each.cancel()
+            each.end(PoolClosed(f"{self.url}: the pool is closed"))
         closing: Deferred[None] = self._kept.closeCachedConnections()
         return closing.addCallback(lambda _: None)
 
@@ -243,103 +220,134 @@ class _Attempt:
     :param pool: whose it is.
     :param method: the method.
     :param path: the path and what follows it.
-    :param seconds: how long it may take.
+    :param timeout: how many seconds it may take; ``None`` for as many as usual.
     """
 
     pool: Pool
     method: str
     path: str
-    seconds: float
+    timeout: float | None
+    _url: str = field(default="", init=False)
+    _seconds: float = field(default=0.0, init=False)
+    _has_place: bool = field(default=False, init=False)
     _head: IResponse | None = field(default=None, init=False)
     _reach: Reach = field(init=False)
+    _result: Deferred[Any] = field(init=False)
+    _going: Deferred[Any] | None = field(default=None, init=False)
+    _over: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         pool, settings = self.pool, self.pool.settings
+        self._url = f"{pool.url}{self.path}"
+        self._seconds = settings.timeout if self.timeout is None else self.timeout
         policy = settings.policy if pool.agent is None else None
-        self._reach = Reach(pool.reactor, policy, min(settings.connect_timeout, self.seconds))
+        self._reach = Reach(pool.reactor, policy, min(settings.connect_timeout, self._seconds))
 
-    @property
-    def url(self) -> str:
-        """What is asked."""
-        return f"{self.pool.url}{self.path}"
+    def start(self, run: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any) -> Deferred[_T]:
+        """Begin, and see to it that it ends in time.
 
-    def check(self) -> None:
-        """See to it that it can be sent as it is, and to nobody else.
-
-        :raise ValueError: if it cannot.
+        :param run: what to do.
+        :param arguments: with what.
+        :return: what comes of it; whatever that does when it is given up, who cancels this or
+            has waited for too long learns just that.
         """
+        try:
+            self._check()
+        except Exception:
+            return fail()
+        self._result = Deferred(lambda _: self._stop())
+        self._result.addBoth(self._forget)
+        self.pool._asking.add(self)
+        timer = self.pool.reactor.callLater(self._seconds, self._expire)
+        going = self._going = Deferred.fromCoroutine(run(*arguments))
+        going.addBoth(self._settle, timer)
+        return self._result
+
+    def _check(self) -> None:
+        """See to it that it can be sent as it is, and to nobody else."""
+        if self.pool.closed:
+            raise PoolClosed(f"{self.pool.url}: the pool is closed")
         if not _METHOD.fullmatch(self.method):
             raise ValueError(f"method: {self.method!r} is none")
         # What does not begin with a slash would become a part of the host.
         if not _PATH.fullmatch(self.path):
             raise ValueError(f"path: {self.path!r} is not one like /patroni")
 
+    def _forget(self, result: Any) -> Any:
+        self.pool._asking.discard(self)
+        return result
+
+    def _settle(self, result: Any, timer: IDelayedCall) -> None:
+        if timer.active():
+            timer.cancel()
+        if not self._over and not self._result.called:
+            self._result.callback(result)
+
+    def _stop(self) -> None:
+        self._over = True
+        if self._going is not None:
+            self._going.cancel()
+
+    def end(self, error: ClientError) -> None:
+        """Give up.
+
+        :param error: what who waits is told.
+        """
+        self._stop()
+        if not self._result.called:
+            self._result.errback(error)
+
+    def _expire(self) -> None:
+        url, seconds = self._url, f"within {self._seconds:g} seconds"
+        if not self._has_place:
+            self.end(Unreachable(url, f"had no free connection {seconds}"))
+        elif self._reach.connecting:
+            self.end(Unreachable(url, f"has not answered {seconds}"))
+        else:
+            self.end(TimedOut(url, f"has not answered {seconds}"))
+
     async def run(self, body: bytes | None, headers: Mapping[str, str]) -> Response:
-        """Make it."""
+        """Make it, on one of the connections."""
         pool, clock = self.pool, self.pool.reactor
-        began = clock.seconds()
-        try:
-            await pool._places.acquire().addTimeout(self.seconds, clock)
-        except DeferredTimeout:
-            reason = f"had no free connection within {self.seconds:g} seconds"
-            raise Unreachable(self.url, reason) from None
+        await pool._places.acquire()
+        self._has_place = True
         pool.in_use += 1
         try:
-            left = self.seconds - (clock.seconds() - began)
-            return await self._exchange(body, headers, max(0.001, left))
-        finally:
-            pool.in_use -= 1
-            pool._places.release()
-
-    async def begin(self, headers: Mapping[str, str]) -> IResponse:
-        """Make it, on a connection of its own, and return the answer's head."""
-        return await self._within(self.seconds, self._head_of(False, headers))
-
-    async def _within(self, seconds: float, talk: Coroutine[Any, Any, _T]) -> _T:
-        clock = self.pool.reactor
-        end = clock.seconds() + seconds
-        try:
-            return await bounded(Deferred.fromCoroutine(talk), seconds, clock)
-        except DeferredTimeout:
-            reason = f"has not answered within {self.seconds:g} seconds"
-            if self._reach.connecting:
-                raise Unreachable(self.url, reason) from None
-            raise TimedOut(self.url, reason) from None
+            began = clock.seconds()
+            head, content = await self._talk(body, headers)
         except (CancelledError, ClientError):
             raise
         except Exception as error:
-            if await self._is_for_tls(error, end - clock.seconds()):
-                raise TlsFailure(self.url, "speaks TLS at this port, and no plain HTTP") from error
-            raise self._told(error) from error
-
-    async def _is_for_tls(self, error: Exception, left: float) -> bool:
-        """Tell whether a request was in vain because the port is one for TLS."""
-        pool = self.pool
-        unsure = self.url.startswith("http:") and not pool._answered and pool.agent is None
-        cut = isinstance(root_of(error), ConnectionClosed) and not self._reach.connecting
-        if not unsure or not cut or left <= 0:
-            return False
-        uri = URI.fromBytes(f"https{self.url.removeprefix('http')}".encode("ascii"))
-        return await speaks_tls(pool.reactor, uri, min(left, _LOOK))
-
-    async def _exchange(
-        self, body: bytes | None, headers: Mapping[str, str], left: float
-    ) -> Response:
-        clock = self.pool.reactor
-        began = clock.seconds()
-        head, content = await self._within(left, self._talk(body, headers))
-        response = Response(
-            self.url,
-            head.code,
-            head.phrase.decode("latin-1"),
-            head.headers,
-            content,
-            clock.seconds() - began,
-        )
+            raise await self._told(error) from error
+        finally:
+            pool.in_use -= 1
+            pool._places.release()
+        phrase, taken = head.phrase.decode("latin-1"), clock.seconds() - began
+        response = Response(self._url, head.code, phrase, head.headers, content, taken)
         if head.code in _REDIRECTS:
             place = response.header("Location")
-            raise BrokenAnswer(self.url, f"sends elsewhere, to {place}", response)
+            raise BrokenAnswer(self._url, f"sends elsewhere, to {place}", response)
         return response
+
+    async def begin(self, headers: Mapping[str, str]) -> IResponse:
+        """Make it, on a connection of its own, and return the answer's head."""
+        self._has_place = True
+        try:
+            return await self._head_of(False, headers)
+        except (CancelledError, ClientError):
+            raise
+        except Exception as error:
+            raise await self._told(error) from error
+
+    async def _is_for_tls(self, error: Exception) -> bool:
+        """Tell whether a request was in vain because the port is one for TLS."""
+        pool = self.pool
+        unsure = self._url.startswith("http:") and not pool._answered and pool.agent is None
+        cut = isinstance(root_of(error), ConnectionClosed) and not self._reach.connecting
+        if not unsure or not cut or self._over:
+            return False
+        uri = URI.fromBytes(f"https{self._url.removeprefix('http')}".encode("ascii"))
+        return await speaks_tls(pool.reactor, uri, _LOOK)
 
     async def _talk(
         self, body: bytes | None, headers: Mapping[str, str]
@@ -364,21 +372,23 @@ class _Attempt:
         for name, value in headers.items():
             sent.setRawHeaders(name, [value])
         producer = None if body is None else Bytes(body)
-        method, url = self.method.encode("ascii"), self.url.encode("ascii")
+        method, url = self.method.encode("ascii"), self._url.encode("ascii")
         head = await agent.request(method, url, sent, producer)
         pool._answered = True
         return head
 
-    def _told(self, error: Exception) -> ClientError:
+    async def _told(self, error: Exception) -> ClientError:
         """Return what an error means for who has asked."""
+        if await self._is_for_tls(error):
+            return TlsFailure(self._url, "speaks TLS at this port, and no plain HTTP")
         if self._head is not None:
-            return BrokenAnswer(self.url, f"{_reason(error)} before the answer was complete")
+            return BrokenAnswer(self._url, f"{_reason(error)} before the answer was complete")
         inner = root_of(error)
         if is_unread(inner):
-            return TlsFailure(self.url, _reason(error))
+            return TlsFailure(self._url, _reason(error))
         if self._reach.connecting or isinstance(inner, _NOT_CONNECTED):
-            return Unreachable(self.url, _reason(error))
-        return OutcomeUnknown(self.url, _reason(error))
+            return Unreachable(self._url, _reason(error))
+        return OutcomeUnknown(self._url, _reason(error))
 
 
 def _reason(error: Exception) -> str:
