@@ -239,7 +239,7 @@ class _Attempt:
     def __attrs_post_init__(self) -> None:
         pool, settings = self.pool, self.pool.settings
         self._url = f"{pool.url}{self.path}"
-        self._seconds = settings.timeout if self.timeout is None else self.timeout
+        self._seconds = settings.timeout if self.timeout is None else max(0.0, self.timeout)
         policy = settings.policy if pool.agent is None else None
         self._reach = Reach(pool.reactor, policy, min(settings.connect_timeout, self._seconds))
 
