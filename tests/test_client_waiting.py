@@ -107,7 +107,8 @@ class LagTests(TopologyCase):
         """It is asked for, and not again within a second, however many want to know it."""
         self.assertEqual(self.lags(), {"a": None, "b": 0, "c": 0})
         learning = [Deferred.fromCoroutine(self.topology.refresh()) for _ in range(5)]
-        learning.pop().cancel()
+        learning[-1].cancel()
+        self.failureResultOf(learning.pop(), CancelledError)
         self.flush()
         for each in learning:
             self.successResultOf(each)
