@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from twisted_patroni.client.asking import (
     AddressError,
@@ -155,9 +154,12 @@ class Follower:
 
         Nobody waits for long for a node that has vanished, and does not take leave.
         """
-        gone = DeferredList([stream.gone for stream in self._open])
-        gone.addTimeout(FAREWELL, self.clock)
-        return gone.addErrback(lambda failure: failure.trap(DeferredTimeout))
+        gone = DeferredList([stream.gone for stream in self._open], consumeErrors=True)
+        return gone.addTimeout(FAREWELL, self.clock)  # which ends the wait for each of them
+
+    def _forget(self, result: object, stream: Stream) -> object:
+        self._open.discard(stream)
+        return result
 
     async def _pause(self, seconds: float, least: float) -> None:
         """Wait.
@@ -241,7 +243,7 @@ class Follower:
         self._arrive(url, polling=False)
         stream = self._stream = Stream(self.clock, lambda message: self._take(url, message))
         self._open.add(stream)
-        stream.gone.addCallback(lambda _: self._open.discard(stream))
+        stream.gone.addBoth(self._forget, stream)
         response.deliverBody(stream)
         try:
             await stream.ended
