@@ -1,4 +1,4 @@
-"""Times a switchover from outside: the answer, the leader key, the first write, the events.
+"""Times a change of leaders from outside: the answer, the leader key, the first write, events.
 
 Everything is seen by one event loop, so that all moments are of one clock: what comes by itself
 (answers, the DCS's watch, events) when it comes, and what has to be asked for every
@@ -21,7 +21,7 @@ from benchmarks.clients import HOST
 from benchmarks.ways import Answer, EventSource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 #: Seconds between two questions.
 PACE = 0.005
@@ -35,9 +35,9 @@ _WRITE = "INSERT INTO switchovers VALUES (clock_timestamp())"
 
 @frozen
 class Course:
-    """A switchover to be timed.
+    """A switchover or a failover to be timed.
 
-    :param request: what to send.
+    :param request: what to send; nothing if it is done without asking.
     :param asked: the port of the node that is asked.
     :param candidate: the name of the node that is to lead.
     :param port: the port of its API.
@@ -45,6 +45,7 @@ class Course:
     :param etcd: the port of the DCS.
     :param key: the leader key.
     :param followed: the ports of APIs whose events are followed, by what to call them.
+    :param act: called at the beginning.
     """
 
     request: bytes
@@ -55,6 +56,7 @@ class Course:
     etcd: int
     key: str
     followed: Mapping[str, int] = field(factory=dict)
+    act: Callable[[], object] | None = None
 
 
 @frozen
@@ -102,10 +104,11 @@ async def _timed(course: Course) -> Moments:
                 for name, port in course.followed.items()
             },
         }
-        reader, writer = await _connect(stack, course.asked)
+        asking = await _connect(stack, course.asked) if course.request else None
         begun = time.monotonic()
-        writer.write(course.request)
-        answer = asyncio.create_task(_answer(reader))
+        if course.act is not None:
+            course.act()
+        answer = asyncio.create_task(_answer(asking, course.request))
         tasks = {name: asyncio.create_task(_moment(watch)) for name, watch in watches.items()}
         await asyncio.wait([answer, *tasks.values()], timeout=PATIENCE)
         for task in (answer, *tasks.values()):
@@ -133,7 +136,13 @@ async def _connect(
     return reader, writer
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, str, float]:
+async def _answer(
+    asking: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None, request: bytes
+) -> tuple[int, str, float]:
+    if asking is None:
+        return 0, "", time.monotonic()
+    reader, writer = asking
+    writer.write(request)
     answer, body = Answer(), b""
     while not answer.done and (data := await reader.read(_SIZE)):
         body += answer.feed(data)
