@@ -7,6 +7,7 @@ writable while another node is promoted.
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -96,13 +97,16 @@ class Handover:
         self._writes = Sampler(self._writers[0].write), Sampler(self._writers[1].write)
         self._primary = prober(self.old, "/primary"), prober(self.new, "/primary")
 
-    async def watch(self, signals: tuple[int, ...] = (signal.SIGTERM,)) -> int:
+    async def watch(self, begin: Callable[[], None], signals: tuple[int, ...]) -> int:
         """Stop the leader, wait until the other node accepts writes, and return the exit code.
 
+        :param begin: begins what is to be under way when the leader is stopped.
         :param signals: what the leader is sent.
         """
         with sampling(self._postmaster, self._key, *self._writes, *self._primary):
             await eventually("the old one is written to", self._written(0, 0.0))
+            begin()
+            await deferLater(reactor, 0.1)
             self.begun = now()
             for number in signals:
                 assert self.old.pid is not None
@@ -207,15 +211,19 @@ class ShutdownTests(TestCase):
         self.assertGreater(await self.pair.metric(node, "twisted_patroni_connections"), 60)
         return siege
 
-    async def handover(self, name: str, *signals: int) -> Times:
+    async def handover(
+        self, name: str, leader: Node, other: Node, begin: Callable[[], None], *signals: int
+    ) -> Times:
         """Stop the leader, check that there never were two primaries, and tell how long it took.
 
         :param name: what is special about it, for the report.
-        :param signals: what it is sent; by default SIGTERM.
+        :param leader: the leader.
+        :param other: the other node.
+        :param begin: begins what is to be under way meanwhile.
+        :param signals: what the leader is sent.
         """
-        leader, other = await self.pair.roles()
         handover = Handover(leader, other, self.pair.key)
-        self.assertEqual(await handover.watch(signals or (signal.SIGTERM,)), 0)
+        self.assertEqual(await handover.watch(begin, signals), 0)
         times = handover.times()
         print(f"\n{name}: {times}")
         self.assertEqual(handover.faults(), [])
@@ -226,8 +234,10 @@ class ShutdownTests(TestCase):
     async def test_leader(self) -> None:
         """Clients do not delay the leader's end, and never are there two primaries."""
         with step("nobody is connected", *self.logs):
-            leader, _ = await self.pair.roles()
-            own = await self.handover("nobody connected")
+            leader, other = await self.pair.roles()
+            own = await self.handover(
+                "nobody connected", leader, other, lambda: None, signal.SIGTERM
+            )
             await self.back(leader)
         for name, prepare in (
             ("all kinds of idle clients", self._nothing_more),
@@ -236,9 +246,10 @@ class ShutdownTests(TestCase):
         ):
             with step(name, *self.logs):
                 leader, other = await self.pair.roles()
-                prepare(await self.siege(leader), leader, other)
-                await deferLater(reactor, 0.1)
-                times = await self.handover(name, signal.SIGTERM, signal.SIGTERM)
+                begin = partial(prepare, await self.siege(leader), leader, other)
+                times = await self.handover(
+                    name, leader, other, begin, signal.SIGTERM, signal.SIGTERM
+                )
                 self.assertLess(times.stopped, own.stopped + ALLOWED)
                 self.assertLess(times.released, own.released + ALLOWED)
                 self.assertLess(times.ended, own.ended + ALLOWED)
