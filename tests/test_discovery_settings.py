@@ -12,7 +12,7 @@ from twisted_patroni.client.asking import Login
 from twisted_patroni.client.finding import Aim
 from twisted_patroni.client.tls import TlsFiles
 from twisted_patroni.discovery.settings import wish
-from twisted_patroni.watch.settings import CannotWatch, Surroundings
+from twisted_patroni.watch.settings import CommandError, Surroundings
 
 if TYPE_CHECKING:
     from twisted_patroni.discovery.settings import Wish
@@ -72,5 +72,5 @@ class SettingsTests(SynchronousTestCase):
             (["--timeout", "0"], "--timeout: '0' is not a number of seconds above 0"),
             (["-c", "/nowhere"], "cannot read /nowhere: No such file or directory"),
         ):
-            error = self.assertRaises(CannotWatch, self.wish, *words)
+            error = self.assertRaises(CommandError, self.wish, *words)
             self.assertEqual(str(error), expected)

@@ -17,7 +17,7 @@ from tests.event_nodes import EventNode, Network, Notes, member, view
 from twisted_patroni.client.asking import Asker
 from twisted_patroni.client.tls import TlsFiles
 from twisted_patroni.watch.command import Watching
-from twisted_patroni.watch.settings import CannotWatch, Wanted
+from twisted_patroni.watch.settings import CommandError, Wanted
 from twisted_patroni.watch.terminal import Output, Terminal
 from twisted_patroni.watch.views import ScreenView
 
@@ -61,7 +61,7 @@ class WatchingTests(SynchronousTestCase):
         shown = Shown()
         running = self.begin(shown, b=silent, timeout=3.0)
         self.clock.advance(3)
-        text = str(self.failureResultOf(running, CannotWatch).value)
+        text = str(self.failureResultOf(running, CommandError).value)
         self.assertEqual(text, f"no node answers: {A} refuses connections; {B} does not answer")
         self.assertEqual(shown.told, [("begin",), ("failed", A, "refuses connections"), ("end",)])
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -11,7 +11,7 @@ from tests.scratch import scratch_directory
 from twisted_patroni.__main__ import build_parser
 from twisted_patroni.client.asking import Login
 from twisted_patroni.client.tls import TlsFiles
-from twisted_patroni.watch.settings import CannotWatch, Surroundings, wanted
+from twisted_patroni.watch.settings import CommandError, Surroundings, wanted
 
 if TYPE_CHECKING:
     from twisted_patroni.watch.settings import Wanted
@@ -56,7 +56,7 @@ class SettingsCase(SynchronousTestCase):
 
     def error(self, *words: str) -> str:
         """Return what is said of options that cannot be right."""
-        text = str(self.assertRaises(CannotWatch, self.wanted, *words))
+        text = str(self.assertRaises(CommandError, self.wanted, *words))
         self.assertNotIn("\n", text)
         self.assertNotIn("s3cret", text)
         return text.replace(str(self.home), "~")

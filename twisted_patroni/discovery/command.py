@@ -26,7 +26,7 @@ from twisted_patroni.discovery.following import Following
 from twisted_patroni.discovery.settings import wish
 from twisted_patroni.discovery.shapes import lines
 from twisted_patroni.watch.command import surroundings
-from twisted_patroni.watch.settings import CannotWatch
+from twisted_patroni.watch.settings import CommandError
 from twisted_patroni.watch.terminal import Output
 from twisted_patroni.watch.text import clean
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
         _ = settings.policy  # its files are read here, where that may take its time
     except KeyboardInterrupt:  # while the password was asked for
         sys.exit(ENDED + signal.SIGINT)
-    except (CannotWatch, TlsError) as error:
+    except (CommandError, TlsError) as error:
         _complain(error)
         sys.exit(UNUSABLE)
     react(main, [wanted, settings])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from twisted_patroni.client.finding import Aim, size_of
-from twisted_patroni.watch.settings import CannotWatch, contact, timeout
+from twisted_patroni.watch.settings import CommandError, contact, timeout
 
 if TYPE_CHECKING:
     import argparse
@@ -41,17 +41,17 @@ def wish(options: argparse.Namespace, around: Surroundings) -> Wish:
 
     :param options: the parsed options.
     :param around: what else counts.
-    :raise CannotWatch: if something cannot be right.
+    :raise CommandError: if something cannot be right.
     """
     shape = "json" if options.json else "conninfo" if options.conninfo else "plain"
     if shape == "conninfo" and options.port != "postgres":
-        raise CannotWatch("--conninfo is for --port postgres: a REST API takes no libpq")
+        raise CommandError("--conninfo is for --port postgres: a REST API takes no libpq")
     if options.lag is not None and options.target == "primary":
-        raise CannotWatch("--lag is for --target replica and any: a primary is never behind")
+        raise CommandError("--lag is for --target replica and any: a primary is never behind")
     try:
         lag = None if options.lag is None else size_of(options.lag)
     except ValueError as error:
-        raise CannotWatch(f"--lag: {error}") from None
+        raise CommandError(f"--lag: {error}") from None
     return Wish(
         contact=contact(options, around),
         aim=Aim(options.target, options.port, lag),

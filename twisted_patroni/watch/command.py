@@ -25,7 +25,7 @@ from twisted_patroni.client.asking import PATIENCE, Asker
 from twisted_patroni.client.following import Follower, Listener
 from twisted_patroni.client.tls import TlsError, load_policy
 from twisted_patroni.watch.lags import Lags
-from twisted_patroni.watch.settings import CannotWatch, Surroundings, wanted
+from twisted_patroni.watch.settings import CommandError, Surroundings, wanted
 from twisted_patroni.watch.terminal import Output, Terminal
 from twisted_patroni.watch.text import clean
 from twisted_patroni.watch.views import JsonView, LineView, ScreenView
@@ -80,7 +80,7 @@ class Watching:
     async def run(self) -> None:
         """Watch until :meth:`end` is called.
 
-        :raise CannotWatch: if no node answers at the start.
+        :raise CommandError: if no node answers at the start.
         """
         if self._ended:
             return
@@ -99,7 +99,7 @@ class Watching:
         except CancelledError:
             if self.troubles and not self._ended:
                 reasons = "; ".join(f"{url} {why}" for url, why in self.troubles.items())
-                raise CannotWatch(f"no node answers: {reasons}") from None
+                raise CommandError(f"no node answers: {reasons}") from None
         finally:
             if timer is not None and timer.active():
                 timer.cancel()
@@ -165,7 +165,7 @@ def run(options: argparse.Namespace) -> None:
         policy = load_policy(want.tls)
     except KeyboardInterrupt:  # while the password was asked for
         sys.exit(0)
-    except (CannotWatch, TlsError) as error:
+    except (CommandError, TlsError) as error:
         sys.stderr.write(f"twisted-patroni watch: {clean(str(error))}\n")
         sys.exit(UNUSABLE)
 
@@ -197,7 +197,7 @@ async def main(
     restore = _on_signals(reactor, watching, terminal, view)
     try:
         await watching.run()
-    except CannotWatch as error:
+    except CommandError as error:
         sys.stderr.write(f"twisted-patroni watch: {clean(str(error), 2000)}\n")
         raise SystemExit(NO_ANSWER) from None
     finally:

@@ -24,8 +24,8 @@ TIMEOUT = 30.0
 _POSITION = re.compile(r"[0-9]{1,18}(\.[0-9A-Za-z_-]{1,64})?")
 
 
-class CannotWatch(Exception):
-    """The options cannot be right, or nothing can be watched; the text is one line."""
+class CommandError(Exception):
+    """A command cannot do what it was asked for; the text says why, in one line."""
 
 
 @frozen
@@ -85,15 +85,15 @@ def wanted(options: argparse.Namespace, around: Surroundings) -> Wanted:
 
     :param options: the parsed options.
     :param around: what else counts.
-    :raise CannotWatch: if something cannot be right.
+    :raise CommandError: if something cannot be right.
     """
     shape = "json" if options.json else "lines"
     if around.is_terminal and not options.json and not options.lines:
         shape = "screen"
     if options.after is not None and shape == "screen":
-        raise CannotWatch("--after is for --lines and --json: a screen begins with what is now")
+        raise CommandError("--after is for --lines and --json: a screen begins with what is now")
     if options.after is not None and not _POSITION.fullmatch(options.after):
-        raise CannotWatch(f"--after: {options.after!r} is not NUMBER or NUMBER.STREAM")
+        raise CommandError(f"--after: {options.after!r} is not NUMBER or NUMBER.STREAM")
     asked = contact(options, around)
     return Wanted(
         urls=asked.urls,
@@ -111,14 +111,14 @@ def contact(options: argparse.Namespace, around: Surroundings) -> Contact:
 
     :param options: the parsed options.
     :param around: what else counts.
-    :raise CannotWatch: if something cannot be right.
+    :raise CommandError: if something cannot be right.
     """
     try:
         config = Configuration.found(options.config_file, around.environ, around.home)
         urls = tuple(dict.fromkeys(map(base_url, options.urls or [config.url()])))
         return Contact(urls, _tls(options, config.tls()), _login(options.user, config, around))
     except (AddressError, ConfigurationError) as error:
-        raise CannotWatch(str(error)) from error
+        raise CommandError(str(error)) from error
 
 
 def _tls(options: argparse.Namespace, files: TlsFiles) -> TlsFiles:
@@ -137,7 +137,7 @@ def _types(given: str | None) -> frozenset[str]:
     names = [] if given is None else [each.strip() for each in given.split(",")]
     for name in names:
         if name not in TYPES:
-            raise CannotWatch(f"--types: {name!r} is none of {', '.join(TYPES)}")
+            raise CommandError(f"--types: {name!r} is none of {', '.join(TYPES)}")
     return frozenset(names)
 
 
@@ -146,7 +146,7 @@ def timeout(given: str | None, default: float | None) -> float | None:
 
     :param given: what was given.
     :param default: what counts if that is nothing.
-    :raise CannotWatch: if it is no number of seconds.
+    :raise CommandError: if it is no number of seconds.
     """
     if given is None:
         return default
@@ -155,7 +155,7 @@ def timeout(given: str | None, default: float | None) -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds <= 1e6:
-        raise CannotWatch(f"--timeout: {given!r} is not a number of seconds above 0")
+        raise CommandError(f"--timeout: {given!r} is not a number of seconds above 0")
     return seconds
 
 
@@ -164,7 +164,7 @@ def _login(user: str | None, config: Configuration, around: Surroundings) -> Log
     if user is None:
         return configured
     if ":" in user or not user.isprintable() or not user:
-        raise CannotWatch(
+        raise CommandError(
             "--user takes the name alone, which has no colon; the password is asked"
             " for, or is in PATRONI_RESTAPI_PASSWORD"
         )
@@ -177,5 +177,5 @@ def _login(user: str | None, config: Configuration, around: Surroundings) -> Log
         except (EOFError, OSError, UnicodeError):
             password = None
     if password is None:
-        raise CannotWatch(f"--user: there is no password for {user}: set PATRONI_RESTAPI_PASSWORD")
+        raise CommandError(f"--user: there is no password for {user}: set PATRONI_RESTAPI_PASSWORD")
     return Login(user, password)
