@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest import SkipTest
@@ -75,19 +77,36 @@ def free_ports(count: int, *offsets: int) -> int:
     """Return the first of some adjacent ports that are free, together with those at offsets.
 
     Each process begins to look at a place of its own, below the ports that the system hands out,
-    and gets no port twice, whichever thread asks: those it has got may not be listened on yet.
+    and gets no port twice, whichever thread asks, nor one that another process may have got: they
+    may not be listened on yet, or just now.
 
     :param count: how many ports.
     :param offsets: what to add to each port for further ports that must be free.
     """
-    for turn in range(0, _PORTS, 10):
+    for turn in range(0, _PORTS, count):
         first = _LOWEST_PORT + (os.getpid() * 130 + turn) % _PORTS
         wanted = {first + number + offset for number in range(count) for offset in (0, *offsets)}
         with _giving:
-            if wanted.isdisjoint(_given) and all(_is_free(port) for port in wanted):
+            if wanted.isdisjoint(_given) and all(_is_ours(p) and _is_free(p) for p in wanted):
                 _given.update(wanted)
                 return first
     raise SkipTest("no free ports")
+
+
+def _is_ours(port: int) -> bool:
+    """Claim a port for as long as this process lives, or tell that another one has done so."""
+    try:
+        fcntl.lockf(_register(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _register() -> int:
+    """Return a file of which each byte stands for a port, and is locked by who claims that."""
+    path = Path(tempfile.gettempdir(), f"twisted-patroni-tests-{os.getuid()}.ports")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _is_free(port: int) -> bool:
