@@ -19,17 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 
 from tests.event_nodes import EventNode, Network, member
-from twisted_patroni.client.asking import (
-    MAX_BODY,
-    PATIENCE,
-    AddressError,
-    Asker,
-    NoAnswer,
-    base_url,
-    reason_of,
-    refusal,
-)
+from twisted_patroni.client.asking import PATIENCE, Asker
+from twisted_patroni.client.body import MAX_BODY
 from twisted_patroni.client.plain import has_no_events, snapshot_of
+from twisted_patroni.client.reasons import NoAnswer, reason_of, refusal
+from twisted_patroni.client.urls import AddressError, base_url
 
 
 class AddressTests(SynchronousTestCase):

@@ -153,8 +153,8 @@ class FittingTests(SynchronousTestCase):
 
     def test_no_such_target(self) -> None:
         """Other targets are an error that names those that exist."""
-        error = self.assertRaises(ValueError, fitting, [], "primary", None)
-        self.assertEqual(str(error), "target: 'primary' is none of leader, replica, any")
+        error = self.assertRaises(ValueError, fitting, [], "master", None)
+        self.assertEqual(str(error), "target: 'master' is none of leader, primary, replica, any")
 
     def test_states(self) -> None:
         """A replica whose PostgreSQL does not run fits no one."""

@@ -75,7 +75,11 @@ class ConnectTests(ReplicasCase):
         """If nobody is what is asked for right now, that is told at once."""
         self.memory.demote()
         self.fails(self.replicas.conninfo(), NoLeader)
-        self.fails(self.replicas.conninfo("replica", lag=-1), NoMember, "within -1 bytes")
+        self.fails(self.replicas.conninfo("replica", lag=-1), ValueError, "lag: '-1'")
+        for name in "abc":
+            self.memory.lag(name, 5000)
+        self.pass_time(1.1)
+        self.fails(self.replicas.conninfo("replica", lag=0), NoMember, "within 0 bytes")
         self.fails(self.replicas.conninfo("leaders"), ValueError, "target")
         self.fails(self.replicas.conninfo("any", host="x"), ValueError, "host")
         self.fails(self.replicas.conninfo("any", nonsense="x"), ValueError, "nonsense")

@@ -15,9 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from twisted_patroni.client.amounts import size_of
 from twisted_patroni.client.endpoint import PatroniEndpoint
 from twisted_patroni.client.errors import ClusterUnknown, NoLeader, NoMember
-from twisted_patroni.client.finding import Aim, Place, size_of
+from twisted_patroni.client.finding import Aim, Place
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.testing import MemoryCluster
 from twisted_patroni.client.values import Member
@@ -325,7 +326,13 @@ class PlaceTests(SynchronousTestCase):
 
     def test_sizes(self) -> None:
         """Sizes have the units of PostgreSQL."""
-        for text, size in (("5", 5), ("1kB", 1024), ("1 MB", 2**20), ("2GB", 2**31)):
+        for text, size in (
+            ("5", 5),
+            ("1kB", 1024),
+            (" 1 MB", 2**20),
+            ("2GB", 2**31),
+            ("1.5kB", 1536),
+        ):
             self.assertEqual(size_of(text), size)
-        for text in ("", "x", "-1", "1.5MB", "1mb", "9" * 20):
+        for text in ("", "x", "-1", "1.MiB", "1mb", "9" * 20):
             self.assertRaises(ValueError, size_of, text)

@@ -8,8 +8,9 @@ from twisted.internet.defer import CancelledError
 
 from tests.event_nodes import EventNode, member, view
 from tests.followcase import A, B, C, FollowCase
-from twisted_patroni.client.asking import Login, NoAnswer
+from twisted_patroni.client.asking import Login
 from twisted_patroni.client.following import FAREWELL
+from twisted_patroni.client.reasons import NoAnswer
 from twisted_patroni.client.stream import SILENCE
 
 

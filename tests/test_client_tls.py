@@ -16,7 +16,8 @@ from twisted.web.server import Site
 from tests.certificates import Authority, Certificate
 from tests.event_nodes import EventNode
 from tests.scratch import scratch_directory
-from twisted_patroni.client.asking import Asker, NoAnswer
+from twisted_patroni.client.asking import Asker
+from twisted_patroni.client.reasons import NoAnswer
 from twisted_patroni.client.tls import TlsError, TlsFiles, load_policy
 
 reactor = cast("Any", global_reactor)

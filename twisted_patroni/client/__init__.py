@@ -4,7 +4,7 @@ Nothing here needs the server's rooms. :mod:`twisted_patroni.client.testing` has
 memory to test with.
 """
 
-from twisted_patroni.client.asking import AddressError, Login
+from twisted_patroni.client.asking import Login
 from twisted_patroni.client.configuration import ConfigurationError
 from twisted_patroni.client.errors import (
     BrokenAnswer,
@@ -50,6 +50,7 @@ from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.shards import Gathered, NoOwner, Shards
 from twisted_patroni.client.tls import TlsError, TlsFiles
+from twisted_patroni.client.urls import AddressError
 from twisted_patroni.client.values import (
     Cluster,
     Drain,

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Literal
 from attrs import define, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted_patroni.client.pool import Pool
     from twisted_patroni.client.values import Member
 
     Target = Literal["leader", "replica", "any"]
 
-#: What may be asked for.
-TARGETS = ("leader", "replica", "any")
+#: What may be asked for, and what is meant by it.
+TARGETS: Mapping[str, Target] = {
+    "leader": "leader",
+    "primary": "leader",
+    "replica": "replica",
+    "any": "any",
+}
 #: Seconds for which a member that has failed is asked only if all others have, too.
 SHUNNED = 5.0
 #: How much a new answer counts in the latency.
@@ -119,24 +124,34 @@ def _freedom(pool: Pool) -> float:
     return free + min(free, pool.idle) if free else 1 / (1 + pool.waiting)
 
 
-def fitting(members: Sequence[Member], target: Target, lag: int | None) -> list[Member]:
+def target_of(name: str) -> Target:
+    """Return who is meant by what a caller asks for.
+
+    :param name: ``leader``, which is ``primary``, ``replica`` or ``any``.
+    :raise ValueError: if there is no such target.
+    """
+    if name not in TARGETS:
+        raise ValueError(f"target: {name!r} is none of {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def fitting(members: Sequence[Member], target: str, lag: int | None) -> list[Member]:
     """Return the members that are what is asked for.
 
     A replica fits if its PostgreSQL runs and no tag says that it is not for reading
     (``noloadbalance``). The leader is never behind.
 
     :param members: the members.
-    :param target: ``leader``, ``replica`` or ``any``.
+    :param target: ``leader``, which is ``primary``, ``replica`` or ``any``.
     :param lag: bytes that a replica may be behind; one of which that is not known does not fit
         then. ``None`` for any number.
     :raise ValueError: if there is no such target.
     """
-    if target not in TARGETS:
-        raise ValueError(f"target: {target!r} is none of {', '.join(TARGETS)}")
+    meant = target_of(target)
     return [
         each
         for each in members
-        if (target != "replica" and each.leads) or (target != "leader" and _readable(each, lag))
+        if (meant != "replica" and each.leads) or (meant != "leader" and _readable(each, lag))
     ]
 
 

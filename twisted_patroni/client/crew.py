@@ -9,10 +9,11 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
-from twisted_patroni.client.asking import AddressError, base_url, bounded
+from twisted_patroni.client.asking import bounded
 from twisted_patroni.client.balance import Candidate
 from twisted_patroni.client.errors import ClusterUnknown, NoLeader
 from twisted_patroni.client.pool import Pool
+from twisted_patroni.client.urls import AddressError, announced_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,10 +79,9 @@ class Crew:
 
     def _url_of(self, told: str) -> str | None:
         try:
-            url = base_url(told)
+            return announced_url(told, self.secure)
         except AddressError:
             return None
-        return url if url.startswith("https:") or not self.secure else None
 
     def candidates(self, members: Iterable[Member]) -> list[Candidate]:
         """Return those of these members that can be asked.

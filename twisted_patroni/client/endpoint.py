@@ -42,12 +42,15 @@ from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
-from twisted_patroni.client.asking import AddressError, base_url, bounded, reason_of
+from twisted_patroni.client.amounts import bytes_of
+from twisted_patroni.client.asking import bounded
 from twisted_patroni.client.configuration import Configuration, ConfigurationError
-from twisted_patroni.client.finding import Aim, Checker, Finder, size_of
+from twisted_patroni.client.finding import Aim, Checker, Finder
 from twisted_patroni.client.reaching import agent_of
+from twisted_patroni.client.reasons import reason_of
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.tls import TlsError, TlsFiles
+from twisted_patroni.client.urls import AddressError, are_secure, base_url, seed_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,24 +72,9 @@ _SCHEMES = ("http", "https")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^][:/@?#\s]+)(:(?P<port>[0-9]{1,5}))?")
 
 
-def _seed_urls(seeds: Sequence[str]) -> tuple[str, ...]:
-    urls = tuple(dict.fromkeys(map(base_url, seeds)))
-    if not urls:
-        raise ValueError("seeds: at least one URL of a node is needed")
-    return urls
-
-
-def plain_agent(reactor: Any, settings: ClientSettings) -> IAgent:
-    """Return what asks nodes on a connection of its own each time, so that none is left open.
-
-    :param reactor: the reactor.
-    :param settings: whom to trust, and how long a connection may take.
-    """
-    return agent_of(reactor, settings)
-
-
 def _default_agent(endpoint: PatroniEndpoint) -> IAgent:
-    return plain_agent(endpoint.reactor, endpoint.settings)
+    # It keeps no connection: nobody ever closes an endpoint.
+    return agent_of(endpoint.reactor, endpoint.settings)
 
 
 def _default_route(endpoint: PatroniEndpoint) -> Callable[[str, int], IStreamClientEndpoint]:
@@ -128,7 +116,7 @@ class PatroniEndpoint:
     """
 
     reactor: Any
-    seeds: Sequence[str] = field(converter=_seed_urls)
+    seeds: Sequence[str] = field(converter=seed_urls)
     settings: ClientSettings = field(factory=ClientSettings)
     aim: Aim = field(factory=Aim)
     agent: IAgent = field(default=Factory(_default_agent, takes_self=True))
@@ -139,8 +127,7 @@ class PatroniEndpoint:
 
     def finder(self) -> Finder:
         """Return what finds members that fit, once."""
-        secure = all(url.startswith("https:") for url in self.seeds)
-        checker = Checker(self.reactor, self.settings, self.agent, secure)
+        checker = Checker(self.reactor, self.settings, self.agent, are_secure(self.seeds))
         return Finder(self.seeds, self.aim, checker)
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -219,10 +206,7 @@ def _lag(arguments: Mapping[str, str]) -> int | None:
         return None
     if arguments.get("target", "primary") == "primary":
         raise ValueError("lag: a primary is never behind, it is for target=replica and target=any")
-    try:
-        return size_of(given)
-    except ValueError as error:
-        raise ValueError(f"lag: {error}") from None
+    return bytes_of(given)
 
 
 def _configuration(arguments: Mapping[str, str]) -> Configuration | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredList
 
-from twisted_patroni.client.asking import AddressError, base_url
 from twisted_patroni.client.balance import fitting
 from twisted_patroni.client.errors import (
     ClientError,
@@ -23,6 +22,7 @@ from twisted_patroni.client.errors import (
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.pool import Pool
 from twisted_patroni.client.racing import Race
+from twisted_patroni.client.urls import AddressError, announced_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from twisted_patroni.client.settings import ClientSettings
     from twisted_patroni.client.values import Cluster, Member
 
-    Target = Literal["leader", "replica", "any"]
-
-#: What may be looked for, and what it is called among members.
-TARGETS: dict[str, Target] = {"primary": "leader", "replica": "replica", "any": "any"}
+#: What may be looked for.
+TARGETS = ("primary", "replica", "any")
 #: The ports of a member.
 PORTS = ("postgres", "rest")
 #: Seconds until one node more is asked, if those that were have not answered.
@@ -45,24 +43,10 @@ PATIENCE = 3.0
 
 # What could steer a terminal, or be taken for two by a script, is no host.
 _HOST = re.compile(r"[\w.:%-]+")
-_SIZE = re.compile(r"([0-9]{1,15})\s*(|B|kB|MB|GB|TB)")
-_UNITS = {"": 1, "B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 _PORTS_BY_SCHEME = {"http": 80, "https": 443}
 _NO_ANSWER = "does not answer"
 
 _T = TypeVar("_T")
-
-
-def size_of(text: str) -> int:
-    """Return a number of bytes, written alone or with a unit of PostgreSQL's (``1MB``).
-
-    :param text: the number.
-    :raise ValueError: if it is none.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(f"{text!r} is not a number of bytes like 1MB")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 @frozen
@@ -94,7 +78,7 @@ class Aim:
 
         :param members: the members.
         """
-        fit = fitting(members, TARGETS[self.target], self.lag)
+        fit = fitting(members, self.target, self.lag)
         places = (Place.of(member, self.port) for member in fit)
         return [place for place in places if place is not None]
 
@@ -129,7 +113,7 @@ class Place:
             known = _HOST.fullmatch(host) is not None and 0 < number < 65536
             return cls(member, host, number) if known else None
         try:
-            parts = urlsplit(base_url(member.api_url or ""))
+            parts = urlsplit(announced_url(member.api_url, secure=False))
         except AddressError:
             return None
         host, number = parts.hostname or "", parts.port or _PORTS_BY_SCHEME[parts.scheme]
@@ -172,12 +156,9 @@ class Checker:
         :raise ClientError: if it does not say.
         """
         try:
-            url = base_url(member.api_url or "")
-        except AddressError:
-            raise NoMember("tells no address of its API") from None
-        if self.secure and not url.startswith("https:"):
-            raise NoMember("announces its API without TLS")
-        node = self.node(url)
+            node = self.node(announced_url(member.api_url, self.secure))
+        except AddressError as error:
+            raise NoMember(str(error)) from None
         if member.role == "standby_leader":
             return await node.is_standby_leader()
         if member.leads:

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
 
-from twisted_patroni.client.asking import (
-    AddressError,
-    NoAnswer,
-    base_url,
-    parse_object,
-    refusal,
-)
+from twisted_patroni.client.asking import parse_object
 from twisted_patroni.client.plain import has_no_events, snapshot_of
+from twisted_patroni.client.reasons import NoAnswer, refusal
 from twisted_patroni.client.stream import Stream, is_position, is_stream
+from twisted_patroni.client.urls import AddressError, announced_url, are_secure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -88,7 +84,7 @@ class Follower:
 
     :param clock: for all waiting.
     :param asker: asks the nodes.
-    :param given: URLs of nodes, as :func:`~twisted_patroni.client.asking.base_url` returns them.
+    :param given: URLs of nodes, as :func:`~twisted_patroni.client.urls.base_url` returns them.
     :param listener: is told what happens.
     :param types: the types of events to be told; none for all.
     :param after: a position to begin after; ``None`` for a snapshot.
@@ -285,14 +281,11 @@ class Follower:
                 self._learn_member(data.get("member"))
 
     def _learn_member(self, member: object) -> None:
-        if not isinstance(member, dict) or not isinstance(member.get("api_url"), str):
+        if not isinstance(member, dict) or len(self._learned) >= MAX_NODES:
             return
         with suppress(AddressError):
-            url = base_url(member["api_url"])
-            # Who asked for TLS does not want the password to be sent without it.
-            secure = all(each.startswith("https:") for each in self.given)
-            if len(self._learned) < MAX_NODES and (not secure or url.startswith("https:")):
-                self._learned[str(member.get("name"))] = url
+            url = announced_url(member.get("api_url"), are_secure(self.given))
+            self._learned[str(member.get("name"))] = url
 
     # Nodes that do not
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from json import dumps
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from attrs import define
 
+from twisted_patroni.client.amounts import query_of
 from twisted_patroni.client.errors import BrokenAnswer, refused
 
 if TYPE_CHECKING:
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 _HEALTH = (200, 503)
 #: These answer by their status alone.
 _SILENT = ("/liveness", "/readiness")
-_LAG = re.compile(r"\s*-?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*(B|kB|MB|GB|TB)?\s*")
-
-
-def lag_of(lag: str | int | None) -> str | None:
-    """Return how far a member may be behind, as it is written in a URL.
-
-    Nodes take an amount that they cannot read for no bound at all.
-
-    :param lag: bytes, or a number with a unit.
-    :raise ValueError: if no node could read it.
-    """
-    if lag is None:
-        return None
-    if isinstance(lag, bool) or not _LAG.fullmatch(str(lag)):
-        raise ValueError(f"lag: {lag!r} is not an amount like 1048576 or '1MB'")
-    return str(lag).strip()
 
 
 @define(eq=False)
@@ -110,7 +94,7 @@ class Health:
         self, path: str, lag: str | int | None, tags: Mapping[str, Any] | None, **more: str | None
     ) -> bool:
         wanted = {f"tag_{name}": _tag(value) for name, value in (tags or {}).items()}
-        return await self.check(path, lag=lag_of(lag), **more, **wanted)
+        return await self.check(path, lag=query_of(lag), **more, **wanted)
 
     async def is_primary(self) -> bool:
         """Tell whether it is the leader, and its PostgreSQL the primary.
@@ -264,7 +248,7 @@ class Health:
         >>> await node.is_ready()
         True
         """
-        return await self.check("/readiness", lag=lag_of(lag), mode=mode)
+        return await self.check("/readiness", lag=query_of(lag), mode=mode)
 
 
 def _tag(value: object) -> str:

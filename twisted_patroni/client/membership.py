@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 
+from twisted_patroni.client.amounts import bytes_of
+from twisted_patroni.client.balance import target_of
 from twisted_patroni.client.crew import Crew
 from twisted_patroni.client.errors import NoMember
 from twisted_patroni.client.lifetime import Announcer, Lifetime
@@ -17,58 +18,16 @@ from twisted_patroni.client.reaching import agent_of
 from twisted_patroni.client.searching import Search
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.topology import Topology
+from twisted_patroni.client.urls import are_secure, seed_urls
 from twisted_patroni.client.values import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Self
 
     from twisted.web.iweb import IAgent
 
-    from twisted_patroni.client.balance import Target
-
-#: What may be asked for, and what that is called where a member is chosen.
-_TARGETS: Mapping[str, Target] = {
-    "leader": "leader",
-    "primary": "leader",
-    "replica": "replica",
-    "any": "any",
-}
-
-_UNITS = {"": 1, "B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-_LAG = re.compile(r"(\d{1,18}) ?(|B|kB|MB|GB|TB)", re.ASCII)
-
 _T = TypeVar("_T")
-
-
-def target_of(name: str) -> Target:
-    """Return who is meant by what a caller asks for.
-
-    :param name: ``leader``, which is ``primary``, ``replica`` or ``any``.
-    """
-    if name not in _TARGETS:
-        raise ValueError(f"target: {name!r} is none of {', '.join(_TARGETS)}")
-    return _TARGETS[name]
-
-
-def bytes_of(lag: int | str | None) -> int | None:
-    """Return how many bytes are meant.
-
-    >>> bytes_of("1MB"), bytes_of("16 kB"), bytes_of(500)
-    (1048576, 16384, 500)
-
-    :param lag: their number, or one with a unit as PostgreSQL writes it.
-    """
-    if lag is None or isinstance(lag, int):
-        return lag
-    found = _LAG.fullmatch(lag)
-    if found is None:
-        raise ValueError(f"lag: {lag!r} is no number of bytes, as 1000000 or 1MB")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _listed(seeds: str | Sequence[str]) -> tuple[str, ...]:
-    return (seeds,) if isinstance(seeds, str) else tuple(seeds)
 
 
 @define(eq=False)
@@ -85,7 +44,7 @@ class Membership:
     """
 
     reactor: Any
-    seeds: Sequence[str] = field(converter=_listed)
+    seeds: Sequence[str] = field(converter=seed_urls)
     settings: ClientSettings = field(factory=ClientSettings)
     agent: IAgent | None = None
     random: Callable[[], float] = random.random
@@ -100,7 +59,7 @@ class Membership:
         agent = self.agent or agent_of(reactor, settings)
         self._topology = Topology(reactor, self.seeds, settings, agent, self.random)
         self._topology.changed(lambda: self._announcer.led_by(self._topology.leader))
-        secure = all(each.startswith("https:") for each in self.seeds)
+        secure = are_secure(self.seeds)
         self._crew = Crew(reactor, self._topology, settings, self.agent, self.random, secure)
         self._announcer.listen(self._crew.led_by)
         self._connector = Connector(reactor)

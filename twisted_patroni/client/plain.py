@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from twisted_patroni.client.asking import NoAnswer, parse_object
+from twisted_patroni.client.asking import parse_object
+from twisted_patroni.client.reasons import NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,7 @@ from twisted.internet.error import (
 from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from twisted_patroni.client.asking import Body, NoAnswer, base_url, reason_of, root_of
-from twisted_patroni.client.body import Bytes
+from twisted_patroni.client.body import Body, Bytes
 from twisted_patroni.client.errors import (
     BrokenAnswer,
     ClientError,
@@ -27,9 +26,11 @@ from twisted_patroni.client.errors import (
     Unreachable,
 )
 from twisted_patroni.client.reaching import Reach, speaks_tls
+from twisted_patroni.client.reasons import NoAnswer, reason_of, root_of
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.tls import is_unread
+from twisted_patroni.client.urls import base_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

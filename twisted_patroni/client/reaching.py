@@ -31,7 +31,8 @@ from twisted.web.client import Agent
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from twisted_patroni.client.asking import bounded, reason_of
+from twisted_patroni.client.asking import bounded
+from twisted_patroni.client.reasons import reason_of
 from twisted_patroni.client.tls import HandshakeFailed, TlsPolicy, is_alert
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
+from twisted_patroni.client.amounts import bytes_of
+from twisted_patroni.client.balance import target_of
 from twisted_patroni.client.calls import Call, everybody
 from twisted_patroni.client.connecting import connection_to, conninfo_of
-from twisted_patroni.client.membership import Membership, bytes_of, target_of
+from twisted_patroni.client.membership import Membership
 from twisted_patroni.client.pool import SAFE
 
 if TYPE_CHECKING:

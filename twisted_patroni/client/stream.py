@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 
-from twisted_patroni.client.asking import NoAnswer, reason_of
+from twisted_patroni.client.reasons import NoAnswer, reason_of
 from twisted_patroni.client.sse import Message, SseParser, TooLong
 
 if TYPE_CHECKING:

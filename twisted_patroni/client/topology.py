@@ -8,7 +8,7 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 
-from twisted_patroni.client.asking import Asker, NoAnswer, base_url
+from twisted_patroni.client.asking import Asker
 from twisted_patroni.client.claims import Claims, Verdict
 from twisted_patroni.client.errors import ClientError, Refused
 from twisted_patroni.client.following import Follower
@@ -16,6 +16,8 @@ from twisted_patroni.client.looking import Looks
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.picture import Picture
 from twisted_patroni.client.pool import Pool, PoolClosed
+from twisted_patroni.client.reasons import NoAnswer
+from twisted_patroni.client.urls import seed_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,13 +42,6 @@ _CLOSED = "the cluster is not followed any more"
 _T = TypeVar("_T")
 
 
-def _seed_urls(seeds: Sequence[str]) -> tuple[str, ...]:
-    urls = tuple(dict.fromkeys(map(base_url, seeds)))
-    if not urls:
-        raise ValueError("seeds: at least one URL of a node is needed, none is given")
-    return urls
-
-
 @define(eq=False)
 class Topology:
     """What is known of a cluster: its members, its leader, and which nodes could not be asked.
@@ -64,7 +59,7 @@ class Topology:
     """
 
     reactor: Any
-    seeds: Sequence[str] = field(converter=_seed_urls)
+    seeds: Sequence[str] = field(converter=seed_urls)
     settings: ClientSettings
     agent: IAgent
     random: Callable[[], float]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from twisted_patroni.client.finding import Aim, size_of
+from twisted_patroni.client.amounts import size_of
+from twisted_patroni.client.finding import Aim
 from twisted_patroni.watch.settings import CommandError, contact, timeout
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from twisted_patroni.client.asking import AddressError, Login, base_url
+from twisted_patroni.client.asking import Login
 from twisted_patroni.client.configuration import Configuration, ConfigurationError
+from twisted_patroni.client.urls import AddressError, base_url
 
 if TYPE_CHECKING:
     import argparse

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from twisted_patroni.client.amounts import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twisted_patroni.client.testing.nodes import MemoryNode, Shared
 
-_UNITS = {"": 1, "B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
-_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*(\w*)\s*", re.ASCII)
 _PRIMARY = ("", "primary", "master", "leader", "read-write")
 #: Checks that a primary passes, too.
 _ALSO = ("read-only", "read-only-sync", "read-only-synchronous", "read-only-quorum", "readiness")
-
-
-def bytes_of(text: str) -> float | None:
-    """Return an amount as bytes, ``None`` if it is none.
-
-    :param text: a number, perhaps with a unit.
-    """
-    found = _SIZE.fullmatch(text)
-    if found is None or found[2] not in _UNITS:
-        return None
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def holds(shared: Shared, node: MemoryNode, name: str, query: Mapping[str, str]) -> bool:
@@ -74,6 +62,10 @@ def _is_tagged(node: MemoryNode, query: Mapping[str, str]) -> bool:
 
 
 def _is_within(node: MemoryNode, bound: str | None) -> bool:
-    # Nodes take an amount that they cannot read for no bound at all.
-    most = None if bound is None else bytes_of(bound)
-    return most is None or (node.lag is not None and node.lag <= most)
+    if bound is None:
+        return True
+    try:
+        most = size_of(bound)
+    except ValueError:  # nodes take an amount that they cannot read for no bound at all
+        return True
+    return node.lag is not None and node.lag <= most
