@@ -1,4 +1,4 @@
-"""What a test may use alone: a directory, which is gone afterwards, and a free port."""
+"""What a test may use alone: a directory, which is gone afterwards, and ports."""
 
 from __future__ import annotations
 
@@ -28,3 +28,21 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def black_hole(case: SynchronousTestCase) -> int:
+    """Return a port of loopback to which no connection comes about until the test is over.
+
+    :param case: the test.
+    """
+    full = socket.socket()
+    case.addCleanup(full.close)
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    for _ in range(3):
+        client = socket.socket()
+        case.addCleanup(client.close)
+        client.setblocking(False)
+        client.connect_ex(full.getsockname())
+    port: int = full.getsockname()[1]
+    return port

@@ -88,7 +88,7 @@ class Server(Factory):
 class ServerCase(TestCase):
     """A node, and pools that ask it."""
 
-    timeout = 30
+    timeout = 60
 
     def setUp(self) -> None:
         """Start the node."""
@@ -109,7 +109,7 @@ class ServerCase(TestCase):
 
     def pool(self, url: str | None = None, **settings: Any) -> Pool:
         """Return a pool that is closed at the end."""
-        settings = {"timeout": 5.0, "connections": 2, **settings}
+        settings = {"timeout": 20.0, "connections": 2, **settings}
         pool = Pool(reactor, url or self.url, ClientSettings(**settings))
         self.addCleanup(pool.close)
         return pool

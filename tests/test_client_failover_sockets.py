@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -15,6 +14,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from tests.scratch import black_hole
 from twisted_patroni.client.errors import ClusterUnknown, OutcomeUnknown
 from twisted_patroni.client.replicas import Replicas
 from twisted_patroni.client.settings import ClientSettings
@@ -117,7 +117,7 @@ class Server(Resource):
 class SocketTests(TestCase):
     """A cluster of three, and its client."""
 
-    timeout = 25
+    timeout = 60
 
     def setUp(self) -> None:
         """Start them."""
@@ -268,11 +268,11 @@ class SocketTests(TestCase):
         self.leader = "b"
         async with self.replicas:
             self.assertEqual((await self.replicas.leader()).name, "b")
-            response = await self.replicas.get("/history", target="any", timeout=5.0)
+            response = await self.replicas.get("/history", target="any", timeout=20.0)
             self.assertIn(response.status, (200, 502))
             for each in self.servers.values():
                 each.page = (200, b"<html>Maintenance</html>")
-            replicas = Replicas(reactor, self.replicas.seeds, ClientSettings(timeout=0.5))
+            replicas = Replicas(reactor, self.replicas.seeds, ClientSettings(timeout=1.5))
             starting: Deferred[Any] = Deferred.fromCoroutine(replicas.start())
             error = await self.assertFailure(starting, ClusterUnknown)
             self.assertIn("not JSON", str(error))
@@ -280,20 +280,11 @@ class SocketTests(TestCase):
 
     async def test_black_hole(self) -> None:
         """A replica to which no connection comes about is passed over in time."""
-        full = socket.socket()
-        self.addCleanup(full.close)
-        full.bind((HOST, 0))
-        full.listen(0)
-        clients = [socket.socket() for _ in range(3)]
-        for each in clients:
-            self.addCleanup(each.close)
-            each.setblocking(False)
-            each.connect_ex(full.getsockname())
+        url = f"http://{HOST}:{black_hole(self)}"
         async with self.replicas:
-            url = f"http://{HOST}:{full.getsockname()[1]}"
             for name in ("b", "c"):
                 self.servers[name].url = url
             while [each.api_url for each in self.replicas.members].count(f"{url}/patroni") < 2:
                 await deferLater(reactor, 0.05)
-            response = await self.replicas.get("/history", timeout=5.0)
+            response = await self.replicas.get("/history", timeout=20.0)
             self.assertEqual(response.json(), {"name": "a"})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
-from tests.scratch import free_port
+from tests.scratch import black_hole, free_port
 from tests.servercase import GOOD, HOST, Connection, ServerCase
 from twisted_patroni.client.asking import Login
 from twisted_patroni.client.errors import (
@@ -147,24 +145,15 @@ class PoolTests(ServerCase):
 
     async def test_black_hole(self) -> None:
         """Where no connection comes about, that is told in time."""
-        full = socket.socket()
-        self.addCleanup(full.close)
-        full.bind((HOST, 0))
-        full.listen(0)
-        clients = [socket.socket() for _ in range(3)]
-        for each in clients:
-            self.addCleanup(each.close)
-            each.setblocking(False)
-            each.connect_ex(full.getsockname())
-        url = f"http://{HOST}:{full.getsockname()[1]}"
+        url = f"http://{HOST}:{black_hole(self)}"
         asking = self.pool(url, connect_timeout=0.2).request("POST", "/restart")
         await self.fails(asking, Unreachable, "does not answer")
 
     async def test_too_late(self) -> None:
         """A request that was sent and is not answered in time may have had its effect."""
         self.node.answer = lambda connection: None
-        asking = self.pool(timeout=0.1).request("POST", "/restart")
-        await self.fails(asking, TimedOut, "within 0.1 seconds", "may have been done")
+        asking = self.pool(timeout=0.5).request("POST", "/restart")
+        await self.fails(asking, TimedOut, "within 0.5 seconds", "may have been done")
         await self.node.left()
 
     async def test_no_answer(self) -> None:
@@ -207,7 +196,7 @@ class PoolTests(ServerCase):
         """A node without TLS, asked with it, was asked nothing."""
         self.node.answer = lambda connection: None
         url = self.url.replace("http:", "https:")
-        asking = self.pool(url).request("POST", "/restart", timeout=2.0)
+        asking = self.pool(url).request("POST", "/restart", timeout=20.0)
         self.node.protocol_of = _Greeter
         await self.fails(asking, TlsFailure, "does not speak TLS at this port")
 

