@@ -32,7 +32,7 @@ class LookTests(TopologyCase):
         """A doubt has all nodes asked at once."""
         self.make()
         self.wait(1)
-        self.topology.doubt(B)
+        self.topology.doubt()
         self.flush()
         self.assertEqual([self.looks(node) for node in self.nodes.values()], [3, 2, 2])
 
@@ -43,7 +43,7 @@ class LookTests(TopologyCase):
         self.c.silent = True
         for _ in range(100):
             for _ in range(100):
-                self.topology.doubt(B)
+                self.topology.doubt()
             self.clock.advance(0.01)
             self.flush()
         self.assertEqual([self.looks(node) for node in self.nodes.values()], [6, 5, 2])
@@ -67,7 +67,7 @@ class LookTests(TopologyCase):
         self.wait(1)
         self.assertEqual(list(self.topology.failures), [C])
         self.say(self.a, "member", {"name": "c", "change": "left", "member": None})
-        self.topology.doubt(C)
+        self.topology.doubt()
         self.wait(1)
         self.assertEqual(dict(self.topology.failures), {})
 
@@ -123,7 +123,7 @@ class ConflictTests(TopologyCase):
         self.make()
         self.wait(1)
         self.say(self.a, "leader", {"old": "a", "new": "b", "timeline": None})
-        self.topology.doubt(A)
+        self.topology.doubt()
         self.wait(1)
         self.assertEqual((self.leader(), self.names_of_conflict()), ("b", []))
 
@@ -140,7 +140,7 @@ class ConflictTests(TopologyCase):
 
         patch = self.patch(self.network, "request", request)
         self.b.status = status("b", "primary", 4)
-        self.topology.doubt(A)
+        self.topology.doubt()
         self.b.status = status("b")
         self.say(self.a, "leader", {"old": "a", "new": "c", "timeline": None})
         asked = len(self.b.asked)

@@ -146,9 +146,8 @@ class StormTests(ReplicasCase):
         statuses = [getattr(each, "status", None) for each in results]
         self.assertGreater(statuses.count(200), len(statuses) / 4)
         self.assertEqual(self.get(self.replicas.leader()).name, self.memory.leader)
-        self.assertEqual(len(self.replicas._crew.flights), 0)
         self.get(self.replicas.close())
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual((self.memory.open, self.clock.getDelayedCalls()), (0, []))
 
 
 def _add_tests() -> None:

@@ -209,7 +209,7 @@ class FailoverTests(TopologyCase):
     def test_avoids_the_dead(self) -> None:
         """Where several are away it does not try to be told by one that is known to be."""
         self.b.silent = True
-        self.topology.doubt(B)
+        self.topology.doubt()
         self.wait(PATIENCE)
         self.a.cut()
         self.wait(0.125)
@@ -226,7 +226,7 @@ class FailoverTests(TopologyCase):
     def test_vanished(self) -> None:
         """A node that does not even close its connections is left as soon as somebody doubts."""
         self.a.silent = True
-        self.topology.doubt(A)
+        self.topology.doubt()
         self.wait(PATIENCE)
         self.assertIsInstance(self.topology.failures[A], TimedOut)
         self.assertEqual((len(self.a.open), len(self.b.open)), (0, 1))

@@ -129,7 +129,7 @@ class SocketTests(TestCase):
         await self.led_by(topology, "a")
         for node in self.nodes.values():
             node.cluster = {"scope": "demo", "members": [member("a"), member("b", "leader")]}
-        topology.doubt(self.urls["a"])
+        topology.doubt()
         await self.led_by(topology, "b")
 
     async def test_closed_at_any_time(self) -> None:

@@ -43,7 +43,7 @@ class PollTests(TopologyCase):
         self.make()
         self.wait(1)
         self.show("b")
-        self.topology.doubt(A)
+        self.topology.doubt()
         self.wait(0.25)
         self.assertEqual(self.leader(), "b")
 
@@ -184,13 +184,18 @@ class UntilTests(TopologyCase):
         self.failureResultOf(waiting, DeferredTimeout)
 
     def test_cancelled(self) -> None:
-        """Who is cancelled leaves nothing behind."""
+        """Who is cancelled looks no more."""
         self.make()
-        waiting = self.wait_for("b")
+        seen: list[str | None] = []
+        waiting: Deferred[Any] = Deferred.fromCoroutine(
+            self.topology.until(lambda: seen.append(self.leader()), 10)
+        )
+        self.assertEqual(seen, ["a"])
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         self.wait(SOON)
-        self.assertEqual(self.topology._listeners, [])
+        self.say(self.a, "leader", {"old": "a", "new": "b", "timeline": 4})
+        self.assertEqual((self.leader(), seen), ("b", ["a"]))
 
     def test_closed(self) -> None:
         """Who still waits when it is closed is told so, and so is who begins to wait."""
@@ -217,5 +222,5 @@ class UntilTests(TopologyCase):
         self.make()
         self.end()
         self.topology.start()
-        self.topology.doubt(A)
+        self.topology.doubt()
         self.end()

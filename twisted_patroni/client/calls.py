@@ -81,7 +81,7 @@ class Call(Search):
             if response is not None:
                 if response.status != HTTPStatus.SERVICE_UNAVAILABLE or not self.retry:
                     return response
-                self.crew.topology.doubt(candidate.pool.url)
+                self.crew.topology.doubt()
             refusal = response
             self.tried.add(candidate.pool.url)
         if refusal is not None:
@@ -196,7 +196,7 @@ class Flight:
         failure = topology.failures.get(url)
         if failure is None or failure is self._seen:
             if self._count & (self._count - 1) == 0:  # 1, 2, 4 ...: a long wait is no reason
-                topology.doubt(url)
+                topology.doubt()
         elif self.call.safe and self.call.others(url):
             self.candidate.failed(self.call.crew.reactor.seconds())
             self._stop(Moved())

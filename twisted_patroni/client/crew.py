@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from twisted_patroni.client.asking import bounded
 from twisted_patroni.client.balance import Candidate
-from twisted_patroni.client.errors import ClusterUnknown, NoLeader
+from twisted_patroni.client.errors import NoLeader
 from twisted_patroni.client.pool import Pool
 from twisted_patroni.client.urls import AddressError, announced_url
 
@@ -114,16 +114,11 @@ class Crew:
         :param seconds: how long it may take.
         :raise ClusterUnknown: if it took longer.
         """
-        topology, clock = self.topology, self.reactor
-        if topology.known:
+        if self.topology.known:
             return seconds
-        began = clock.seconds()
-        topology.start()
-        try:
-            await topology.until(lambda: topology.known or None, seconds)
-        except DeferredTimeout:
-            raise ClusterUnknown(dict(topology.failures)) from None
-        left: float = max(0.0, began + seconds - clock.seconds())
+        began = self.reactor.seconds()
+        await self.topology.until_known(seconds)
+        left: float = max(0.0, began + seconds - self.reactor.seconds())
         return left
 
     async def leader(self, not_: str | None, seconds: float) -> Member:

@@ -24,7 +24,22 @@ class ClientError(Exception):
     """
 
 
-class Unreachable(ClientError):
+class _Told(ClientError):
+    """A failure of which is known at what URL it was, and why.
+
+    :param url: where.
+    :param reason: why, in half a sentence that begins with what the node does.
+    """
+
+    def __init__(self, url: str, reason: str, *more: object) -> None:
+        super().__init__(url, reason, *more)
+        self.url, self.reason = url, reason
+
+    def __str__(self) -> str:
+        return f"{self.url} {self.reason}"
+
+
+class Unreachable(_Told):
     """Nothing was asked: no connection was made. It is safe to ask again, here or elsewhere.
 
     :param url: the node.
@@ -38,13 +53,6 @@ class Unreachable(ClientError):
     refuses connections
     """
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url, self.reason = url, reason
-
-    def __str__(self) -> str:
-        return f"{self.url} {self.reason}"
-
 
 class TlsFailure(Unreachable):
     """Nothing was asked: TLS did not come about, and the reason says at what it failed.
@@ -55,11 +63,12 @@ class TlsFailure(Unreachable):
     """
 
 
-class OutcomeUnknown(ClientError):
+class OutcomeUnknown(_Told):
     """It was asked, and no answer has come: what was asked for may have been done.
 
     :param url: what was asked.
     :param reason: why there is no answer, in half a sentence.
+    :param safe: it has only been read, so that nothing can have been done.
 
     >>> memory.hang("a", "/restart")
     >>> try:
@@ -69,12 +78,13 @@ class OutcomeUnknown(ClientError):
     has not answered within 5 seconds
     """
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url, self.reason = url, reason
+    def __init__(self, url: str, reason: str, safe: bool = False) -> None:
+        super().__init__(url, reason, safe)
+        self.safe = safe
 
     def __str__(self) -> str:
-        return f"{self.url} {self.reason}: what was asked for may have been done"
+        doubt = "" if self.safe else ": what was asked for may have been done"
+        return f"{super().__str__()}{doubt}"
 
 
 class TimedOut(OutcomeUnknown):
@@ -87,7 +97,7 @@ class TimedOut(OutcomeUnknown):
     """
 
 
-class BrokenAnswer(ClientError):
+class BrokenAnswer(_Told):
     """An answer came that is none of a Patroni's API.
 
     :param url: what was asked.
@@ -104,10 +114,7 @@ class BrokenAnswer(ClientError):
 
     def __init__(self, url: str, reason: str, response: Response | None = None) -> None:
         super().__init__(url, reason, response)
-        self.url, self.reason, self.response = url, reason, response
-
-    def __str__(self) -> str:
-        return f"{self.url} {self.reason}"
+        self.response = response
 
 
 class Refused(ClientError):
@@ -226,7 +233,7 @@ class NotSupported(ClientError):
         return f"{self.url} is not known to the node's daemon"
 
 
-class Disconnected(ClientError):
+class Disconnected(_Told):
     """A node that told what happens does so no more; other nodes may.
 
     :param url: what was followed.
@@ -239,13 +246,6 @@ class Disconnected(ClientError):
     ...     print(error.reason)
     ended it: the node shuts down
     """
-
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url, self.reason = url, reason
-
-    def __str__(self) -> str:
-        return f"{self.url} {self.reason}"
 
 
 class ClusterUnknown(ClientError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from twisted_patroni.client.shapes import documents, listed, mapping, moment, number, text
+from twisted_patroni.client.shapes import documents, mapping, moment, number, text, texts
 from twisted_patroni.client.values import HistoryEntry, Member, Operation, Schedule
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class MemberEvent(Event):
             "name": text(data.get("name")),
             "change": text(data.get("change")),
             "member": Member.of(member) if isinstance(member, dict) else None,
-            "changed": _names(data.get("changed")),
+            "changed": texts(data.get("changed")),
         }
 
 
@@ -208,7 +208,7 @@ class ClusterEvent(Event):
             "locked": data.get("locked") is not False,
             "paused": data.get("paused") is True,
             "switchover": Schedule.of(data.get("switchover")),
-            "changed": _names(data.get("changed")),
+            "changed": texts(data.get("changed")),
         }
 
 
@@ -232,8 +232,8 @@ class NodeEvent(Event):
 
     @classmethod
     def _fields(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        texts = {key: text(data.get(key)) for key in ("name", "state", "role")}
-        return {**texts, "changed": _names(data.get("changed"))}
+        known = {key: text(data.get(key)) for key in ("name", "state", "role")}
+        return {**known, "changed": texts(data.get("changed"))}
 
 
 @frozen(kw_only=True)
@@ -315,7 +315,3 @@ def event_of(document: Mapping[str, Any], position: str | None = None) -> Event:
     'LeaderEvent'
     """
     return _TYPES.get(text(document.get("type")) or "", Event).of(document, position)
-
-
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(filter(None, map(text, listed(value))))

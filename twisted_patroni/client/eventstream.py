@@ -16,8 +16,7 @@ from twisted_patroni.client.plain import has_no_events
 from twisted_patroni.client.pool import PoolClosed
 from twisted_patroni.client.reasons import NoAnswer
 from twisted_patroni.client.response import Response
-from twisted_patroni.client.shapes import mapping, text
-from twisted_patroni.client.stream import Stream, is_position, is_stream
+from twisted_patroni.client.stream import Stream, farewell, is_position, is_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -121,8 +120,7 @@ class EventStream:
     def _take(self, message: Message) -> None:
         document = parse_object(message.data)
         if message.type == "end":
-            reason = text(mapping(document.get("data", document)).get("reason"))
-            raise NoAnswer("ended it" if reason is None else f"ended it: {reason}")
+            raise farewell(document)
         position = message.last_id if is_position(message.last_id) else None
         self._events.append(event_of(document, position))
         self._wake()

@@ -16,7 +16,6 @@ from twisted_patroni.client.errors import (
     ClusterUnknown,
     NoLeader,
     NoMember,
-    OutcomeUnknown,
     Unreachable,
 )
 from twisted_patroni.client.node import Node
@@ -210,7 +209,7 @@ class Finder:
         try:
             view = await self.checker.node(url).cluster()
         except ClientError as error:
-            self.reasons[url] = ClientError(_reason(error))
+            self.reasons[url] = error
             self._left.remove(url)
             raise
         del self.reasons[url]
@@ -226,7 +225,7 @@ class Finder:
         try:
             fits = await self.checker.fits(place.member, self.aim.lag)
         except ClientError as error:
-            self.note(place, _reason(error))
+            self.note(place, str(error))
             return False
         if not fits:
             role = "primary" if place.member.leads else "replica"
@@ -274,11 +273,6 @@ _WORDS = {"primary": "primary", "replica": "replica", "any": "member"}
 
 def _key(place: Place) -> tuple[str, str]:
     return place.member.name, str(place)
-
-
-def _reason(error: ClientError) -> str:
-    """Return why a node gave no answer; a question has changed nothing."""
-    return f"{error.url} {error.reason}" if isinstance(error, OutcomeUnknown) else str(error)
 
 
 def _shown(member: Member) -> str:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted_patroni.client.asking import parse_object
 from twisted_patroni.client.plain import has_no_events, snapshot_of
 from twisted_patroni.client.reasons import NoAnswer, refusal
-from twisted_patroni.client.stream import Stream, is_position, is_stream
+from twisted_patroni.client.stream import Stream, farewell, is_position, is_stream
 from twisted_patroni.client.urls import AddressError, announced_url, are_secure
 
 if TYPE_CHECKING:
@@ -253,9 +253,7 @@ class Follower:
     def _take(self, url: str, message: Message) -> None:
         event = parse_object(message.data)
         if message.type == "end":
-            data = event.get("data", event)
-            reason = data.get("reason") if isinstance(data, dict) else None
-            raise NoAnswer(f"ended it: {reason}" if isinstance(reason, str) else "ended it")
+            raise farewell(event)
         if not isinstance(event.get("type"), str):
             raise NoAnswer("tells of an event without a type")
         if not self.types or event["type"] in self.types | ALWAYS:

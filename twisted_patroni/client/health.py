@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from attrs import define
 
 from twisted_patroni.client.amounts import query_of
-from twisted_patroni.client.errors import BrokenAnswer, refused
+from twisted_patroni.client.errors import refused
+from twisted_patroni.client.response import object_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,9 +85,7 @@ class Health:
 
     def _look(self, response: Response) -> None:
         # A proxy has pages for 200 and 503, too, and a node that has too much to do answers 503.
-        document = response.json()
-        if not isinstance(document, dict):
-            raise BrokenAnswer(response.url, "answers with JSON that is no object", response)
+        document = object_of(response)
         if not response.ok and "error" in document and "state" not in document:
             raise refused(response)
 

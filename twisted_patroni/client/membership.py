@@ -11,7 +11,8 @@ from twisted_patroni.client.amounts import bytes_of
 from twisted_patroni.client.balance import target_of
 from twisted_patroni.client.crew import Crew
 from twisted_patroni.client.errors import NoMember
-from twisted_patroni.client.lifetime import Announcer, Lifetime
+from twisted_patroni.client.lifetime import Lifetime
+from twisted_patroni.client.listeners import Announcer
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.postgres import Connector
 from twisted_patroni.client.reaching import agent_of

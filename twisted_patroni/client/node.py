@@ -1,10 +1,4 @@
-"""One member's REST API: each endpoint as a method, on connections that are kept.
-
-node = Node.at(reactor, "http://10.0.0.11:8008")
-print((await node.status()).role)
-if await node.is_replica(lag="1MB"):
-    ...
-"""
+"""One member's REST API: each endpoint as a method, on connections that are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +11,8 @@ from attrs import define
 from twisted_patroni.client.orders import EXPLAINED, Begin, Foresee, change, reinitialize, restart
 from twisted_patroni.client.outcomes import Outcome
 from twisted_patroni.client.pool import Pool
-from twisted_patroni.client.reading import Reader, object_of
+from twisted_patroni.client.reading import Reader
+from twisted_patroni.client.response import object_of
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.values import Drain, Operation
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
-from twisted_patroni.client.shapes import listed, mapping, number, text
+from twisted_patroni.client.shapes import listed, mapping, number, text, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,10 +119,6 @@ class Picture:
         return evolve(self, members=members)
 
 
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(each for each in listed(value) if isinstance(each, str))
-
-
 def _snapshot(picture: Picture, data: Mapping[str, Any]) -> Picture:
     members = [Member.of(mapping(each)) for each in listed(data.get("members"))[:MAX_MEMBERS]]
     operations = [mapping(each) for each in listed(data.get("operations"))[:MAX_OPERATIONS]]
@@ -135,7 +131,7 @@ def _snapshot(picture: Picture, data: Mapping[str, Any]) -> Picture:
         failsafe=data.get("failsafe") is True,
         dcs=data.get("dcs") is not False,
         switchover=mapping(data.get("switchover")),
-        sync=_names(data.get("sync")),
+        sync=texts(data.get("sync")),
         members={each.name: each for each in members},
         node=mapping(data.get("node")),
         operations={str(each.get("id")): each for each in operations},
@@ -189,7 +185,7 @@ def _cluster(picture: Picture, data: Mapping[str, Any]) -> Picture:
         failsafe=data.get("failsafe", picture.failsafe) is True,
         dcs=data.get("dcs", picture.dcs) is not False,
         switchover=mapping(data.get("switchover", picture.switchover)),
-        sync=_names(data["sync"]) if "sync" in data else picture.sync,
+        sync=texts(data["sync"]) if "sync" in data else picture.sync,
     )
 
 

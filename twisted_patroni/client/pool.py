@@ -305,7 +305,7 @@ class _Attempt:
         elif self._reach.connecting:
             self.end(Unreachable(url, f"has not answered {seconds}"))
         else:
-            self.end(TimedOut(url, f"has not answered {seconds}"))
+            self.end(TimedOut(url, f"has not answered {seconds}", self.method in SAFE))
 
     async def run(self, body: bytes | None, headers: Mapping[str, str]) -> Response:
         """Make it, on one of the connections."""
@@ -389,7 +389,7 @@ class _Attempt:
             return TlsFailure(self._url, _reason(error))
         if self._reach.connecting or isinstance(inner, _NOT_CONNECTED):
             return Unreachable(self._url, _reason(error))
-        return OutcomeUnknown(self._url, _reason(error))
+        return OutcomeUnknown(self._url, _reason(error), self.method in SAFE)
 
 
 def _reason(error: Exception) -> str:

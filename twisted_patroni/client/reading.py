@@ -11,6 +11,7 @@ from twisted_patroni.client.errors import BrokenAnswer, NotFound, NotSupported, 
 from twisted_patroni.client.eventstream import EventStream
 from twisted_patroni.client.health import Health
 from twisted_patroni.client.orders import is_unknown
+from twisted_patroni.client.response import object_of
 from twisted_patroni.client.shapes import documents
 from twisted_patroni.client.stream import is_position
 from twisted_patroni.client.values import Cluster, Drain, HistoryEntry, NodeStatus, Operation
@@ -201,15 +202,3 @@ class Reader(Health):
             if known.ended:
                 return known
         raise TimedOut(f"{self.url}/operations/{name}", f"has not ended within {timeout:g} seconds")
-
-
-def object_of(response: Response) -> dict[str, Any]:
-    """Return the JSON object that an answer is.
-
-    :param response: the answer.
-    :raise BrokenAnswer: if it is none.
-    """
-    found = response.json()
-    if not isinstance(found, dict):
-        raise BrokenAnswer(response.url, "answers with JSON that is no object", response)
-    return found

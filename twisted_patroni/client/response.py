@@ -96,3 +96,15 @@ class Response:
             page = self.body.lstrip().startswith(b"<") or not kind.startswith("text/")
             said = self.reason if page else self.text
         return " ".join(str(said).split())[:_SHOWN] or self.reason
+
+
+def object_of(response: Response) -> dict[str, Any]:
+    """Return the JSON object that an answer is.
+
+    :param response: the answer.
+    :raise BrokenAnswer: if it is none.
+    """
+    found = response.json()
+    if not isinstance(found, dict):
+        raise BrokenAnswer(response.url, "answers with JSON that is no object", response)
+    return found

@@ -99,7 +99,7 @@ class Search:
         :param error: why.
         """
         self.failure = error
-        self.crew.topology.doubt(candidate.pool.url)
+        self.crew.topology.doubt()
 
     async def _later(self) -> None:
         """Wait until it may be worth to ask again."""

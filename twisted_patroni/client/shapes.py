@@ -51,6 +51,14 @@ def listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def texts(value: object) -> tuple[str, ...]:
+    """Return the texts in a list of JSON; what is none has none.
+
+    :param value: anything.
+    """
+    return tuple(each for each in listed(value) if isinstance(each, str))
+
+
 def documents(value: object) -> list[dict[str, Any]]:
     """Return the objects in a list of JSON; what is none has none.
 

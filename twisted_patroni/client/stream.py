@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 
 from twisted_patroni.client.reasons import NoAnswer, reason_of
+from twisted_patroni.client.shapes import mapping, text
 from twisted_patroni.client.sse import Message, SseParser, TooLong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
@@ -26,12 +27,12 @@ SILENCE = 2.5 * HEARTBEAT
 LONGEST_POSITION = 200
 
 
-def is_position(text: str) -> bool:
+def is_position(name: str) -> bool:
     """Tell whether an id is one that can be sent back in a header.
 
-    :param text: the id.
+    :param name: the id.
     """
-    return 0 < len(text) <= LONGEST_POSITION and text.isascii() and text.isprintable()
+    return 0 < len(name) <= LONGEST_POSITION and name.isascii() and name.isprintable()
 
 
 def is_stream(response: IResponse) -> bool:
@@ -42,6 +43,15 @@ def is_stream(response: IResponse) -> bool:
     kinds = response.headers.getRawHeaders("Content-Type") or [""]
     right: bool = kinds[0].lower().startswith("text/event-stream")
     return right and response.code == HTTPStatus.OK
+
+
+def farewell(document: Mapping[str, Any]) -> NoAnswer:
+    """Return why a node ends its stream, by what it says at last.
+
+    :param document: the message's object, of the type ``end``.
+    """
+    reason = text(mapping(document.get("data", document)).get("reason"))
+    return NoAnswer("ended it" if reason is None else f"ended it: {reason}")
 
 
 class Stream(Protocol):

@@ -6,16 +6,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
 from twisted_patroni.client.asking import Asker
 from twisted_patroni.client.claims import Claims, Verdict
-from twisted_patroni.client.errors import ClientError, Refused
+from twisted_patroni.client.errors import (
+    ClientError,
+    ClusterUnknown,
+    Disconnected,
+    Refused,
+    Unreachable,
+)
 from twisted_patroni.client.following import Follower
+from twisted_patroni.client.listeners import Changes
 from twisted_patroni.client.looking import Looks
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.picture import Picture
-from twisted_patroni.client.pool import Pool, PoolClosed
+from twisted_patroni.client.pool import Pool
 from twisted_patroni.client.reasons import NoAnswer
 from twisted_patroni.client.urls import seed_urls
 
@@ -37,7 +45,6 @@ SOON = 2.0
 SELDOM = 10.0
 
 _TYPES = frozenset({"leader", "member", "cluster"})
-_CLOSED = "the cluster is not followed any more"
 
 _T = TypeVar("_T")
 
@@ -78,12 +85,12 @@ class Topology:
     _refreshing: Deferred[None] | None = field(default=None, init=False)
     _settling: IDelayedCall | None = field(default=None, init=False)
     _settled: bool = field(default=False, init=False)
-    _listeners: list[Callable[[], None]] = field(factory=list, init=False)
-    _waiting: set[Deferred[Any]] = field(factory=set, init=False)
+    _changes: Changes = field(init=False)
     _closed: bool = field(default=False, init=False)
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
+        self._changes = Changes(self.reactor, "the cluster is not followed any more")
         self._looks = Looks(self.reactor, self.agent, self.settings, self)
 
     def start(self) -> None:
@@ -100,9 +107,7 @@ class Topology:
         self._closed = True
         if self._settling is not None and self._settling.active():
             self._settling.cancel()
-        for waiting in tuple(self._waiting):
-            if not waiting.called:
-                waiting.errback(PoolClosed(_CLOSED))
+        self._changes.close()
         ending = self._looks.close()
         for each in (self._following, self._refreshing):
             if each is not None:
@@ -139,20 +144,12 @@ class Topology:
         :param callback: the function; what it fails with is logged.
         :return: ends it.
         """
-        self._listeners.append(callback)
+        return self._changes.listen(callback)
 
-        def stop() -> None:
-            if callback in self._listeners:
-                self._listeners.remove(callback)
-
-        return stop
-
-    def doubt(self, url: str) -> None:
+    def doubt(self) -> None:
         """Look at all known nodes: one does not answer as what it is taken for.
 
         However often this is called, there are four looks in a second at most.
-
-        :param url: the node.
         """
         self._looks.within(0)
 
@@ -164,32 +161,23 @@ class Topology:
         :raise TimeoutError: of :mod:`twisted.internet.defer`, if it took longer.
         :raise PoolClosed: if this is closed.
         """
-        found = look()
-        if found:
-            return found
-        if self._closed:
-            raise PoolClosed(_CLOSED)
-        waiting: Deferred[_T] = Deferred()
+        waiting = self._changes.until(look, timeout)
+        if self._changes.awaited:
+            self._plan()
+        return await waiting
 
-        def check() -> None:
-            if waiting.called:
-                return
-            try:
-                found = look()
-            except Exception:
-                waiting.errback()
-            else:
-                if found:
-                    waiting.callback(found)
+    async def until_known(self, timeout: float) -> None:
+        """Begin to find out who the members are, and wait until that is known.
 
-        stop = self.changed(check)
-        self._waiting.add(waiting)
-        self._plan()
+        :param timeout: seconds to wait.
+        :raise ClusterUnknown: if it took longer; it says of each seed why.
+        """
+        self.start()
         try:
-            return await waiting.addTimeout(max(0.0, timeout), self.reactor)
-        finally:
-            self._waiting.discard(waiting)
-            stop()
+            await self.until(lambda: self.known, timeout)
+        except DeferredTimeout:
+            silent = {url: Unreachable(url, "does not answer") for url in self.seeds}
+            raise ClusterUnknown({**silent, **self.failures}) from None
 
     async def refresh(self, age: float = 1.0) -> None:
         """Learn how far the members are behind: no event tells of that, it may be out of date.
@@ -242,13 +230,13 @@ class Topology:
         self._log.debug("{url} {reason}", url=url, reason=reason)
         if self._source is not None and self._source[0] == url:
             self._source = None
-        self._unheard[url] = ClientError(f"{url} {reason}")
-        self.doubt(url)
+        self._unheard[url] = Disconnected(url, reason)
+        self.doubt()
         self._go_on()
 
     def failed(self, url: str, reason: str) -> None:
         """Know that a node does not tell."""
-        self._unheard[url] = ClientError(f"{url} {reason}")
+        self._unheard[url] = Disconnected(url, reason)
         if not self.known:
             self._refold()
         self._go_on()
@@ -313,7 +301,7 @@ class Topology:
             try:
                 self._join(result.scope)
             except NoAnswer as error:
-                result = ClientError(f"{url} {error}")
+                result = Disconnected(url, str(error))
         if isinstance(result, ClientError):
             self._unseen[url] = result
             self._claims.drop(url)
@@ -355,7 +343,7 @@ class Topology:
             if {each.name for each in before[0].conflict} != {each.name for each in self.conflict}:
                 self._report()
             if before != (self._verdict, self.known):
-                self._tell()
+                self._changes.tell()
         self._plan()
 
     @property
@@ -378,14 +366,7 @@ class Topology:
         """Have the nodes looked at again, if there is a reason to."""
         holder = self._picture.leader if self._picture.locked else None
         leader = None if self.leader is None else self.leader.name
-        if self._waiting or self.conflict or (self.known and leader != holder):
+        if self._changes.awaited or self.conflict or (self.known and leader != holder):
             self._looks.within(SOON)
         elif self._source is None or self._source[1] or not self._picture.dcs:
             self._looks.within(SELDOM)
-
-    def _tell(self) -> None:
-        for callback in tuple(self._listeners):
-            try:
-                callback()
-            except Exception:
-                self._log.failure("Who was told of a change of the cluster has failed")

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 
-from twisted_patroni.client.errors import ClientError, ClusterUnknown, NoMember
+from twisted_patroni.client.errors import ClientError, NoMember
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,9 +57,8 @@ class Following:
         :param timeout: seconds until a node must have answered.
         :raise ClientError: if none has.
         """
-        self.topology.start()
         try:
-            await self._until_known(timeout)
+            await self.topology.until_known(timeout)
             stop = self.topology.changed(self._look)
             try:
                 self._look()
@@ -70,17 +68,6 @@ class Following:
                 self._stop()
         finally:
             await self.topology.close()
-
-    async def _until_known(self, timeout: float) -> None:
-        try:
-            await self.topology.until(lambda: self.topology.known, timeout)
-        except DeferredTimeout:
-            failures = self.topology.failures
-            reasons = {
-                url: failures.get(url) or ClientError(f"{url} does not answer")
-                for url in self.topology.seeds
-            }
-            raise ClusterUnknown(reasons) from None
 
     def _stop(self) -> None:
         if self._timer is not None and self._timer.active():
