@@ -82,10 +82,7 @@ class Claims:
         :param picture: what is told of it; where nothing is, the members are who has said
             something.
         """
-        members = {
-            name: Member.of({**each.document, "name": name})
-            for name, each in picture.members.items()
-        }
+        members = dict(picture.members)
         if not picture.known:
             members = {member.name: member for member in self._described()}
         claims = {member.name: member for member in self._claims(members)}

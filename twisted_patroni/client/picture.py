@@ -6,62 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
-from twisted_patroni.client.shapes import listed, mapping, number, text, texts
+from twisted_patroni.client.shapes import documents, mapping, number, text, texts
+from twisted_patroni.client.values import Member, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 #: Of each kind, how many are remembered.
 MAX_MEMBERS, MAX_OPERATIONS = 500, 100
-
-_ENDED = ("succeeded", "failed", "cancelled", "unknown")
-
-
-@frozen
-class Member:
-    """One member of the cluster.
-
-    :param name: its name.
-    :param role: its role, as ``leader`` or ``replica``.
-    :param state: PostgreSQL's state, as ``running`` or ``streaming``.
-    :param timeline: its timeline.
-    :param lag: bytes behind the leader.
-    :param lag_class: whether that is ``low``, ``high`` or ``unknown``.
-    :param tags: its tags.
-    :param pending_restart: a setting waits for a restart.
-    :param scheduled_restart: when it restarts by itself, and in which cases.
-    :param document: all that was told.
-    """
-
-    name: str
-    role: str = ""
-    state: str = ""
-    timeline: int | None = None
-    lag: int | None = None
-    lag_class: str | None = None
-    tags: Mapping[str, Any] = field(factory=dict)
-    pending_restart: bool = False
-    scheduled_restart: Any = None
-    document: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Member:
-        """Read a member's document.
-
-        :param document: the document; what is missing or strange in it is unknown.
-        """
-        return cls(
-            name=text(document.get("name")) or "?",
-            role=text(document.get("role")) or "",
-            state=text(document.get("state")) or "",
-            timeline=number(document.get("timeline")),
-            lag=number(document.get("lag")),
-            lag_class=text(document.get("lag_class")),
-            tags=mapping(document.get("tags")),
-            pending_restart=bool(document.get("pending_restart")),
-            scheduled_restart=document.get("scheduled_restart"),
-            document=document,
-        )
 
 
 @frozen
@@ -120,8 +72,8 @@ class Picture:
 
 
 def _snapshot(picture: Picture, data: Mapping[str, Any]) -> Picture:
-    members = [Member.of(mapping(each)) for each in listed(data.get("members"))[:MAX_MEMBERS]]
-    operations = [mapping(each) for each in listed(data.get("operations"))[:MAX_OPERATIONS]]
+    members = [Member.of(each) for each in documents(data.get("members"))[:MAX_MEMBERS]]
+    operations = documents(data.get("operations"))[:MAX_OPERATIONS]
     return Picture(
         scope=text(data.get("scope")) or "",
         leader=text(data.get("leader")),
@@ -132,7 +84,7 @@ def _snapshot(picture: Picture, data: Mapping[str, Any]) -> Picture:
         dcs=data.get("dcs") is not False,
         switchover=mapping(data.get("switchover")),
         sync=texts(data.get("sync")),
-        members={each.name: each for each in members},
+        members={each.name: each for each in members if each.name},
         node=mapping(data.get("node")),
         operations={str(each.get("id")): each for each in operations},
         known=True,
@@ -192,7 +144,7 @@ def _cluster(picture: Picture, data: Mapping[str, Any]) -> Picture:
 def _operation(picture: Picture, data: Mapping[str, Any]) -> Picture:
     operations = dict(picture.operations)
     key = str(data.get("id"))
-    if data.get("state") in _ENDED:
+    if Operation.of(data).ended:
         operations.pop(key, None)
     elif key in operations or len(operations) < MAX_OPERATIONS:
         operations[key] = data

@@ -13,7 +13,8 @@ from twisted_patroni.watch.text import clean, cut, fit, moment, size, span, widt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from twisted_patroni.client.picture import Member, Picture
+    from twisted_patroni.client.picture import Picture
+    from twisted_patroni.client.values import Member
 
 BOLD, DIM, RED, GREEN, YELLOW = "1", "2", "1;31", "32", "33"
 
@@ -198,17 +199,17 @@ def _rank(member: Member) -> tuple[int, str]:
 
 
 def _cells(member: Member) -> list[Span]:
-    leads = member.role in ("leader", "standby_leader")
-    high = member.lag_class == "high"
-    lag = member.lag_class or "unknown"
+    role, state = member.role or "", member.state or ""
+    lag_class = text(member.document.get("lag_class"))
+    lag = lag_class or "unknown"
     if member.lag is not None:
         lag = size(member.lag)
     return [
-        Span(clean(member.name), BOLD if leads else ""),
-        Span(clean(member.role).replace("_", " "), GREEN if leads else ""),
-        Span(clean(member.state), "" if member.state in _WELL else YELLOW),
+        Span(clean(member.name), BOLD if member.leads else ""),
+        Span(clean(role).replace("_", " "), GREEN if member.leads else ""),
+        Span(clean(state), "" if state in _WELL else YELLOW),
         Span("" if member.timeline is None else str(member.timeline)),
-        Span("" if leads else lag, RED if high else ""),
+        Span("" if member.leads else lag, RED if lag_class == "high" else ""),
         _restart(member),
         Span(clean(" ".join(_tags(member.tags)))),
     ]
@@ -216,7 +217,7 @@ def _cells(member: Member) -> list[Span]:
 
 def _restart(member: Member) -> Span:
     words = ["pending"] if member.pending_restart else []
-    when = scheduled(member.scheduled_restart)
+    when = scheduled(member.document.get("scheduled_restart"))
     words += [when] if when else []
     return Span(", ".join(words), YELLOW)
 

@@ -12,7 +12,7 @@ from twisted_patroni.watch.text import at, clean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from twisted_patroni.client.picture import Member
+    from twisted_patroni.client.values import Member
 
 #: Of a list, how many are named.
 MOST = 20
