@@ -21,7 +21,7 @@ from twisted.web.client import ResponseFailed
 from tests.event_nodes import EventNode, Network, member
 from twisted_patroni.client.asking import PATIENCE, Asker
 from twisted_patroni.client.body import MAX_BODY
-from twisted_patroni.client.plain import has_no_events, snapshot_of
+from twisted_patroni.client.eventless import has_no_events, snapshot_of
 from twisted_patroni.client.reasons import NoAnswer, reason_of, refusal
 from twisted_patroni.client.urls import AddressError, base_url
 

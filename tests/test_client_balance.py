@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -116,6 +116,7 @@ class ChooseTests(SynchronousTestCase):
             a.answered(0.11)
         self.assertAlmostEqual(a.latency or 0, 0.11, places=3)
 
+    @settings(derandomize=True, database=None, deadline=None)
     @given(st.lists(st.tuples(st.floats(0, 99), st.integers(0, 9)), min_size=1), st.floats(0, 1))
     def test_any_number(self, loads: list[tuple[float, int]], number: float) -> None:
         """Whatever the loads and the number, somebody is chosen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -105,6 +105,7 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual([each.role for each in found.members], ["leader", "replica"])
         self.assertLeader(verdict(Picture(), status("a", "primary", cluster_unlocked=True)), None)
 
+    @settings(derandomize=True, database=None, deadline=None)
     @given(_views, st.lists(_statuses, max_size=4), st.booleans())
     def test_whatever_is_told(
         self, told: dict[str, Any], says: list[dict[str, Any]], known: bool

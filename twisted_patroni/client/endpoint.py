@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 
 #: Where the REST API of a host is that is given without a port.
 REST_PORT = 8008
+#: Seconds that a timeout may have.
+LONGEST = 1e6
 
 _ARGUMENTS = frozenset(
     {"hosts", "target", "port", "restPort", "scheme", "cafile", "config", "lag", "timeout"}
@@ -229,16 +231,16 @@ def _seeds(
     if not named and configuration is None:
         raise ValueError("hosts: at least one is needed, or config")
     scheme = _scheme(arguments, configuration)
-    port = _number(arguments, "restPort", REST_PORT, 65535)
+    port = _port(arguments)
     if not named and configuration is not None:
         for name in ("restPort", "scheme"):
             if name in arguments:
                 raise ValueError(f"{name}: of no use without hosts")
         return [configuration.url()]
-    return [_seed(each, scheme, int(port)) for each in named]
+    return [_seed(each, scheme, port) for each in named]
 
 
-def _seed(text: str, scheme: str, port: float) -> str:
+def _seed(text: str, scheme: str, port: int) -> str:
     found = _HOST.fullmatch(text)
     if found is None:
         raise ValueError(f"hosts: {text!r} is not HOST or HOST\\:PORT")
@@ -260,8 +262,7 @@ def _scheme(arguments: Mapping[str, str], configuration: Configuration | None) -
 
 
 def _settings(arguments: Mapping[str, str], configuration: Configuration | None) -> ClientSettings:
-    default = ClientSettings()
-    timeout = _number(arguments, "timeout", default.timeout, 1e6)
+    timeout = _seconds(arguments)
     cafile = arguments.get("cafile")
     if configuration is None:
         return ClientSettings(tls=TlsFiles(cafile=cafile), timeout=timeout)
@@ -271,18 +272,22 @@ def _settings(arguments: Mapping[str, str], configuration: Configuration | None)
     return ClientSettings(tls=files, login=configuration.login(), timeout=timeout)
 
 
-def _number(arguments: Mapping[str, str], name: str, default: float, most: float) -> float:
-    given = arguments.get(name)
-    if given is None:
-        return default
+def _port(arguments: Mapping[str, str]) -> int:
+    given = arguments.get("restPort", str(REST_PORT))
+    if not (given.isascii() and given.isdecimal() and 0 < int(given[:6]) < 65536):
+        raise ValueError(f"restPort: {given!r} is not a port")
+    return int(given)
+
+
+def _seconds(arguments: Mapping[str, str]) -> float:
+    given = arguments.get("timeout", str(ClientSettings().timeout))
     try:
-        number = float(given) if name == "timeout" else int(given)
+        seconds = float(given)
     except ValueError:
-        number = -1
-    if not 0 < number <= most:
-        wanted = "a number of seconds above 0" if name == "timeout" else "a port"
-        raise ValueError(f"{name}: {given!r} is not {wanted}")
-    return number
+        seconds = -1.0
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"timeout: {given!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _read_certificates(settings: ClientSettings, arguments: Mapping[str, str]) -> None:

@@ -11,8 +11,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted_patroni.client.asking import parse_object
 from twisted_patroni.client.body import Body
 from twisted_patroni.client.errors import Disconnected, NotSupported, refused
+from twisted_patroni.client.eventless import has_no_events
 from twisted_patroni.client.events import Event, event_of
-from twisted_patroni.client.plain import has_no_events
 from twisted_patroni.client.pool import PoolClosed
 from twisted_patroni.client.reasons import NoAnswer
 from twisted_patroni.client.response import Response

@@ -9,7 +9,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
 
 from twisted_patroni.client.asking import parse_object
-from twisted_patroni.client.plain import has_no_events, snapshot_of
+from twisted_patroni.client.eventless import has_no_events, snapshot_of
 from twisted_patroni.client.reasons import NoAnswer, refusal
 from twisted_patroni.client.stream import Stream, farewell, is_position, is_stream
 from twisted_patroni.client.urls import AddressError, announced_url, are_secure

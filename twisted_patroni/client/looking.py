@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_patroni.client.errors import ClientError
 from twisted_patroni.client.node import Node
@@ -67,6 +69,7 @@ class Looks:
     _next: IDelayedCall | None = field(default=None, init=False)
     _beginning: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
+    _log = Logger()
 
     def __attrs_post_init__(self) -> None:
         patience = min(PATIENCE, self.settings.timeout)
@@ -125,10 +128,11 @@ class Looks:
         self._asking[url] = asking
         asking.addBoth(self._end, url)
 
-    def _end(self, result: object, url: str) -> object:
+    def _end(self, result: object, url: str) -> None:
         del self._asking[url]
+        if isinstance(result, Failure) and not self._closed:
+            self._log.failure("What a node has said could not be taken", result)
         self._over()
-        return None if self._closed else result
 
     def _over(self) -> None:
         if not self._asking and not self._beginning and not self._closed:

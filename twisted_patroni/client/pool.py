@@ -26,7 +26,7 @@ from twisted_patroni.client.errors import (
     Unreachable,
 )
 from twisted_patroni.client.reaching import Reach, speaks_tls
-from twisted_patroni.client.reasons import NoAnswer, reason_of, root_of
+from twisted_patroni.client.reasons import NoAnswer, is_no_http, reason_of, root_of
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.tls import is_unread
@@ -45,7 +45,7 @@ _USER_AGENT = "twisted-patroni"
 _REDIRECTS = range(300, 400)
 #: Seconds within which a server that speaks TLS has said something in it.
 _LOOK = 0.5
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(r"/[!-\"$-~]*")
 _NOT_CONNECTED = (ConnectError, DNSLookupError, ConnectingCancelledError)
 
@@ -153,8 +153,8 @@ class Pool:
         >>> (await pool.request("POST", "/switchover", body=body)).text
         'Successfully switched over to "b"'
         """
-        attempt = _Attempt(self, method, path, timeout)
-        return attempt.start(attempt.run, body, headers or {})
+        attempt = _Attempt(self, method.upper(), path, headers or {}, timeout)
+        return attempt.start(attempt.run, body)
 
     def stream(
         self, path: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None
@@ -173,8 +173,8 @@ class Pool:
         >>> head.code
         200
         """
-        attempt = _Attempt(self, "GET", path, timeout)
-        return attempt.start(attempt.begin, headers or {})
+        attempt = _Attempt(self, "GET", path, headers or {}, timeout)
+        return attempt.start(attempt.begin)
 
     def at_end(self, call: Callable[[], None]) -> Callable[[], None]:
         """Have something called when this is closed, once.
@@ -221,12 +221,14 @@ class _Attempt:
     :param pool: whose it is.
     :param method: the method.
     :param path: the path and what follows it.
+    :param headers: what to send along.
     :param timeout: how many seconds it may take; ``None`` for as many as usual.
     """
 
     pool: Pool
     method: str
     path: str
+    headers: Mapping[str, str]
     timeout: float | None
     _url: str = field(default="", init=False)
     _seconds: float = field(default=0.0, init=False)
@@ -268,11 +270,14 @@ class _Attempt:
         """See to it that it can be sent as it is, and to nobody else."""
         if self.pool.closed:
             raise PoolClosed(f"{self.pool.url}: the pool is closed")
-        if not _METHOD.fullmatch(self.method):
+        if not _TOKEN.fullmatch(self.method):
             raise ValueError(f"method: {self.method!r} is none")
         # What does not begin with a slash would become a part of the host.
         if not _PATH.fullmatch(self.path):
             raise ValueError(f"path: {self.path!r} is not one like /patroni")
+        for name, value in self.headers.items():
+            if not _TOKEN.fullmatch(name) or not f"{value}".isprintable():
+                raise ValueError(f"headers: {name!r} cannot be sent with what it says")
 
     def _forget(self, result: Any) -> Any:
         self.pool._asking.discard(self)
@@ -307,7 +312,7 @@ class _Attempt:
         else:
             self.end(TimedOut(url, f"has not answered {seconds}", self.method in SAFE))
 
-    async def run(self, body: bytes | None, headers: Mapping[str, str]) -> Response:
+    async def run(self, body: bytes | None) -> Response:
         """Make it, on one of the connections."""
         pool, clock = self.pool, self.pool.reactor
         await pool._places.acquire()
@@ -315,7 +320,7 @@ class _Attempt:
         pool.in_use += 1
         try:
             began = clock.seconds()
-            head, content = await self._talk(body, headers)
+            head, content = await self._talk(body)
         except (CancelledError, ClientError):
             raise
         except Exception as error:
@@ -330,11 +335,11 @@ class _Attempt:
             raise BrokenAnswer(self._url, f"sends elsewhere, to {place}", response)
         return response
 
-    async def begin(self, headers: Mapping[str, str]) -> IResponse:
+    async def begin(self) -> IResponse:
         """Make it, on a connection of its own, and return the answer's head."""
         self._has_place = True
         try:
-            return await self._head_of(False, headers)
+            return await self._head_of(False)
         except (CancelledError, ClientError):
             raise
         except Exception as error:
@@ -350,17 +355,13 @@ class _Attempt:
         uri = URI.fromBytes(f"https{self._url.removeprefix('http')}".encode("ascii"))
         return await speaks_tls(pool.reactor, uri, _LOOK)
 
-    async def _talk(
-        self, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[IResponse, bytes]:
-        head = self._head = await self._head_of(self.method in SAFE, headers, body)
+    async def _talk(self, body: bytes | None) -> tuple[IResponse, bytes]:
+        head = self._head = await self._head_of(self.method in SAFE, body)
         collected = Body()
         head.deliverBody(collected)
         return head, await collected.complete
 
-    async def _head_of(
-        self, may_be_kept: bool, headers: Mapping[str, str], body: bytes | None = None
-    ) -> IResponse:
+    async def _head_of(self, may_be_kept: bool, body: bytes | None = None) -> IResponse:
         pool = self.pool
         login = pool.settings.login
         kept = pool._kept if may_be_kept else pool._once
@@ -370,7 +371,7 @@ class _Attempt:
             sent.addRawHeader("Authorization", login.header)
         if body is not None:
             sent.addRawHeader("Content-Type", "application/json")
-        for name, value in headers.items():
+        for name, value in self.headers.items():
             sent.setRawHeaders(name, [value])
         producer = None if body is None else Bytes(body)
         method, url = self.method.encode("ascii"), self._url.encode("ascii")
@@ -389,6 +390,8 @@ class _Attempt:
             return TlsFailure(self._url, _reason(error))
         if self._reach.connecting or isinstance(inner, _NOT_CONNECTED):
             return Unreachable(self._url, _reason(error))
+        if is_no_http(error):
+            return BrokenAnswer(self._url, _reason(error))
         return OutcomeUnknown(self._url, _reason(error), self.method in SAFE)
 
 

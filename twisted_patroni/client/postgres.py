@@ -19,6 +19,7 @@ from twisted_patroni.client.pool import PoolClosed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twisted_patroni.client.searching import Search
     from twisted_patroni.client.values import Member
 
 #: What the session must be, by whom it is for. Roles change between the moment when a member is
@@ -177,6 +178,44 @@ class Connector:
         self._closed = True
         for each in tuple(self._asking):
             each.cancel()
+
+
+async def conninfo_of(search: Search, parameters: Mapping[str, Any]) -> str:
+    """Return the connection string of a member that will do.
+
+    :param search: finds it.
+    :param parameters: libpq's.
+    """
+    candidate = await search.next()
+    if candidate is None:
+        raise search.in_vain()
+    return conninfo(candidate.member, search.target, parameters)
+
+
+async def connection_to(
+    search: Search, connector: Connector, parameters: Mapping[str, Any], patience: float
+) -> psycopg.Connection[Any]:
+    """Open a connection to a member that will do, and takes it.
+
+    :param search: finds it.
+    :param connector: opens connections.
+    :param parameters: libpq's.
+    :param patience: seconds for one member, unless ``connect_timeout`` says otherwise.
+    """
+    given = parameters.get("connect_timeout")
+    try:
+        seconds = patience if given is None else float(given)
+    except (TypeError, ValueError):
+        raise ValueError(f"connect_timeout: {given!r} is no number of seconds") from None
+    while (candidate := await search.next()) is not None:
+        text = conninfo(candidate.member, search.target, parameters)
+        limit = min(search.left, seconds) if seconds > 0 else search.left
+        try:
+            return await connector.connect(text, limit)
+        except CannotConnect as error:
+            search.failed(candidate, error)
+        search.tried.add(candidate.pool.url)
+    raise search.in_vain()
 
 
 def _url(conninfo: str) -> str:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.web.client import ResponseDone
+from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http import PotentialDataLoss
 
 from twisted_patroni.client.tls import tls_reason
@@ -44,11 +44,23 @@ def root_of(error: BaseException | None) -> BaseException | None:
     return root_of(reasons[0].value) if reasons else error
 
 
+def is_no_http(error: BaseException | None) -> bool:
+    """Tell whether an answer has come that is none of HTTP.
+
+    :param error: what the request failed with.
+    """
+    failed = isinstance(error, ResponseFailed)
+    # Twisted's parser has errors that are private, and builtin ones.
+    return failed and isinstance(root_of(error), ParseError | ValueError)
+
+
 def reason_of(error: BaseException | None) -> str:
     """Say in half a sentence why a request has failed.
 
     :param error: what it failed with.
     """
+    if is_no_http(error):
+        return "answers with what is not HTTP"
     error = root_of(error)
     if isinstance(error, Refused):
         return "refuses connections"

@@ -10,9 +10,9 @@ from attrs import define
 from twisted_patroni.client.amounts import bytes_of
 from twisted_patroni.client.balance import target_of
 from twisted_patroni.client.calls import Call, everybody
-from twisted_patroni.client.connecting import connection_to, conninfo_of
 from twisted_patroni.client.membership import Membership
 from twisted_patroni.client.pool import SAFE
+from twisted_patroni.client.postgres import connection_to, conninfo_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

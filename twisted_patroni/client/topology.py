@@ -8,6 +8,7 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_patroni.client.asking import Asker
 from twisted_patroni.client.claims import Claims, Verdict
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
     from twisted.web.iweb import IAgent
 
     from twisted_patroni.client.settings import ClientSettings
@@ -213,9 +213,10 @@ class Topology:
         self._picture = self._picture.with_lags(documents)
         self._refold()
 
-    def _no_refresh(self, result: object) -> object:
+    def _no_refresh(self, result: object) -> None:
         self._refreshing = None
-        return None if self._closed else result
+        if isinstance(result, Failure) and not self._closed:
+            self._log.failure("How far the members are behind could not be taken", result)
 
     # What one node tells of the cluster (following.Listener)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 from twisted.internet.task import deferLater
 
-from twisted_patroni.client.plain import snapshot_of
+from twisted_patroni.client.eventless import snapshot_of
 from twisted_patroni.client.reasons import NoAnswer
 
 if TYPE_CHECKING:

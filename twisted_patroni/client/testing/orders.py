@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from twisted_patroni.client.testing.nodes import MemoryNode, Shared
     from twisted_patroni.client.testing.question import Question
 
-_ENDS = ("succeeded", "failed", "cancelled")
 _PAST = {"switchover": "switched", "failover": "failed"}
 
 
