@@ -54,7 +54,15 @@ class PoolTests(ServerCase):
         for method in ("", "GET /", "G\u00c9T"):
             with self.assertRaisesRegex(ValueError, "method: "):
                 await pool.request(method, "/patroni")
+        for name, value in (("", "x"), ("X Y", "x"), ("X:", "x"), ("X", "a\r\nY: b")):
+            with self.assertRaisesRegex(ValueError, f"headers: '{name}' "):
+                await pool.request("GET", "/patroni", headers={name: value})
         self.assertEqual(self.node.heads, [])
+
+    async def test_method(self) -> None:
+        """A method may be written in small letters."""
+        self.assertEqual((await self.pool().request("get", "/patroni")).status, 200)
+        self.assertEqual(self.node.heads[0][:4], "GET ")
 
     async def test_kept(self) -> None:
         """Requests one after the other share a connection."""
@@ -168,10 +176,20 @@ class PoolTests(ServerCase):
         asking = self.pool().request("GET", "/patroni")
         await self.fails(asking, BrokenAnswer, "before the answer was complete")
 
+    def sends(self, content: bytes) -> None:
+        """Have each request answered with these bytes."""
+        self.node.answer = lambda connection: connection.send(content)
+
     async def test_no_http(self) -> None:
         """What is no HTTP is no answer."""
-        self.node.answer = lambda connection: connection.send(b"hello\r\n\r\n", close=True)
-        await self.assertFailure(self.pool().request("GET", "/"), OutcomeUnknown, BrokenAnswer)
+        for content in (
+            b"hello\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\n",
+        ):
+            self.sends(content)
+            asking = self.pool().request("PATCH", "/config")
+            await self.fails(asking, BrokenAnswer, "/config answers with what is not HTTP")
 
     async def test_redirect(self) -> None:
         """Nobody is followed elsewhere."""

@@ -383,6 +383,8 @@ class _Attempt:
         """Return what an error means for who has asked."""
         if await self._is_for_tls(error):
             return TlsFailure(self._url, "speaks TLS at this port, and no plain HTTP")
+        if is_no_http(error):
+            return BrokenAnswer(self._url, _reason(error))
         if self._head is not None:
             return BrokenAnswer(self._url, f"{_reason(error)} before the answer was complete")
         inner = root_of(error)
@@ -390,8 +392,6 @@ class _Attempt:
             return TlsFailure(self._url, _reason(error))
         if self._reach.connecting or isinstance(inner, _NOT_CONNECTED):
             return Unreachable(self._url, _reason(error))
-        if is_no_http(error):
-            return BrokenAnswer(self._url, _reason(error))
         return OutcomeUnknown(self._url, _reason(error), self.method in SAFE)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import TimeoutError as ConnectTimeout
@@ -12,6 +13,9 @@ from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http import PotentialDataLoss
 
 from twisted_patroni.client.tls import tls_reason
+
+# How an answer ends, and one without a length.
+_END = ResponseDone | PotentialDataLoss
 
 
 class NoAnswer(Exception):
@@ -49,9 +53,10 @@ def is_no_http(error: BaseException | None) -> bool:
 
     :param error: what the request failed with.
     """
-    failed = isinstance(error, ResponseFailed)
-    # Twisted's parser has errors that are private, and builtin ones.
-    return failed and isinstance(root_of(error), ParseError | ValueError)
+    # The errors of Twisted's parser are private, so it is known by what it is not.
+    root = root_of(error)
+    cut = isinstance(root, CancelledError | ConnectError | ConnectionClosed | _END)
+    return isinstance(error, ResponseFailed) and not cut and tls_reason(root) is None
 
 
 def reason_of(error: BaseException | None) -> str:
@@ -71,7 +76,7 @@ def reason_of(error: BaseException | None) -> str:
     told = tls_reason(error)
     if told is not None:
         return told
-    if isinstance(error, ConnectionClosed | ResponseDone | PotentialDataLoss):
+    if isinstance(error, ConnectionClosed | _END):
         return "closed the connection"
     if isinstance(error, ConnectError):
         return f"cannot be reached: {error.osError or error}"
