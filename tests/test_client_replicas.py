@@ -16,6 +16,7 @@ from twisted_patroni.client.errors import (
 from twisted_patroni.client.pool import PoolClosed
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.testing import MemoryCluster
+from twisted_patroni.client.topology import STAGGER
 from twisted_patroni.client.values import Member
 
 if TYPE_CHECKING:
@@ -177,6 +178,17 @@ class MemberTests(ReplicasCase):
         self.memory.lag("c", 5000)
         self.pass_time(15.0)
         self.fails(replicas.replica(lag=1000), NoMember, "no replica within 1000 bytes")
+
+    def test_replica_frozen(self) -> None:
+        """When the node that tells of the cluster is frozen, another one tells of the lag."""
+        replicas = self.started()
+        self.memory.lag("b", 5000)
+        self.memory.hang("a")
+        self.pass_time(1.05)
+        asking = self.begin(replicas.replica(lag=1000))
+        self.assertNoResult(asking)
+        self.clock.advance(STAGGER)
+        self.assertEqual(self.successResultOf(asking).url, self.memory.url("c"))
 
     def test_targets(self) -> None:
         """Replicas are asked to read, and the leader to change something, or as it is wanted."""

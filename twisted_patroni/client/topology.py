@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
@@ -25,6 +26,7 @@ from twisted_patroni.client.looking import Looks
 from twisted_patroni.client.node import Node
 from twisted_patroni.client.picture import Picture
 from twisted_patroni.client.pool import Pool
+from twisted_patroni.client.racing import Race
 from twisted_patroni.client.reasons import NoAnswer
 from twisted_patroni.client.urls import seed_urls
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from twisted.web.iweb import IAgent
 
     from twisted_patroni.client.settings import ClientSettings
-    from twisted_patroni.client.values import Member, NodeStatus
+    from twisted_patroni.client.values import Cluster, Member, NodeStatus
 
 #: Seconds that the seeds have at the start to contradict the first one that tells.
 SETTLE = 0.5
@@ -43,6 +45,8 @@ SETTLE = 0.5
 SOON = 2.0
 #: Seconds between them while there is no node with events that reaches the DCS.
 SELDOM = 10.0
+#: Seconds until one node more is asked how far the members are behind.
+STAGGER = 0.2
 
 _TYPES = frozenset({"leader", "member", "cluster"})
 
@@ -200,18 +204,27 @@ class Topology:
 
     async def _refresh(self) -> None:
         documents: list[Mapping[str, Any]] = [{"name": name} for name in self._picture.members]
-        try:
-            if self._source is not None:
-                settings = self._looks.settings
-                node = Node(Pool(self.reactor, self._source[0], settings, self.agent))
-                documents = [each.document for each in (await node.cluster()).members]
-        except ClientError as error:
-            self._log.debug(
-                "How far the members are behind cannot be learned: {error}", error=error
-            )
+        # The node that tells comes first; if it is frozen, it takes a while until that is noticed.
+        source = None if self._source is None else self._source[0]
+        urls = sorted(self.urls(), key=lambda url: (url != source, url in self._unseen))
+        cluster = await Race(
+            self.reactor, STAGGER, [partial(self._view, url) for url in urls]
+        ).run()
+        if cluster is None:
+            self._log.debug("How far the members are behind cannot be learned")
+        else:
+            documents += [each.document for each in cluster.members]
         self._refreshed = self.reactor.seconds()
         self._picture = self._picture.with_lags(documents)
         self._refold()
+
+    async def _view(self, url: str) -> Cluster:
+        cluster = await Node(Pool(self.reactor, url, self._looks.settings, self.agent)).cluster()
+        try:
+            self._join(cluster.scope)
+        except NoAnswer as error:
+            raise ClientError(f"{url} {error}") from None
+        return cluster
 
     def _no_refresh(self, result: object) -> None:
         self._refreshing = None
