@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_patroni.client.errors import Disconnected
@@ -85,12 +85,11 @@ class SilenceTests(StreamCase):
             self.assertRaises(ValueError, self.memory.node("a").follow, after=after)
 
     def test_nothing_left(self) -> None:
-        """When it has ended no timer is left."""
+        """When it has ended neither the request nor a timer is left."""
         following = self.follow(self.memory.node("a").follow())
-        following.addErrback(lambda _: None)
         following.cancel()
-        pending = [str(each) for each in self.memory.clock.getDelayedCalls()]
-        self.assertFalse([each for each in pending if "_silent" in each])
+        self.failureResultOf(following, CancelledError)
+        self.assertEqual((self.memory.open, self.memory.clock.getDelayedCalls()), (0, []))
 
 
 class EventTests(SynchronousTestCase):

@@ -54,6 +54,20 @@ class Login:
         return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
 
 
+def headers_of(login: Login | None, more: Mapping[str, str]) -> Headers:
+    """Return the headers of a request.
+
+    :param login: who asks.
+    :param more: what to send along; it goes before what is usual.
+    """
+    sent = Headers({"User-Agent": ["twisted-patroni"]})
+    if login is not None:
+        sent.setRawHeaders("Authorization", [login.header])
+    for name, value in more.items():
+        sent.setRawHeaders(name, [value])
+    return sent
+
+
 @define(eq=False)
 class Asker:
     """Asks nodes.
@@ -67,18 +81,14 @@ class Asker:
     agent: IAgent
     login: Login | None = None
 
-    async def ask(self, url: str, **headers: str) -> IResponse:
+    async def ask(self, url: str, headers: Mapping[str, str]) -> IResponse:
         """Send a GET request and return the answer, as soon as its head is there.
 
         :param url: the URL.
-        :param headers: what to send along, underscores standing for hyphens.
+        :param headers: what to send along.
         :raise NoAnswer: if there is none.
         """
-        sent = Headers({"User-Agent": ["twisted-patroni"]})
-        if self.login is not None:
-            sent.addRawHeader("Authorization", self.login.header)
-        for name, value in headers.items():
-            sent.addRawHeader(name.replace("_", "-"), value)
+        sent = headers_of(self.login, headers)
         asked = self.agent.request(b"GET", url.encode("ascii"), sent)
         return await self._within(PATIENCE, asked)
 
@@ -98,7 +108,7 @@ class Asker:
         :param url: the URL.
         :raise NoAnswer: if there is none.
         """
-        response = await self.ask(url)
+        response = await self.ask(url, {})
         body = await self.read(response)
         if response.code != HTTPStatus.OK:
             raise NoAnswer(refusal(response.code, body))

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted_patroni.client.asking import parse_object
 from twisted_patroni.client.eventless import has_no_events, snapshot_of
 from twisted_patroni.client.reasons import NoAnswer, refusal
-from twisted_patroni.client.stream import Stream, farewell, is_position, is_stream
+from twisted_patroni.client.stream import Stream, events_request, farewell, is_position, is_stream
 from twisted_patroni.client.urls import AddressError, announced_url, are_secure
 
 if TYPE_CHECKING:
@@ -210,17 +210,18 @@ class Follower:
     # Nodes that tell events
 
     async def _visit(self, url: str) -> None:
-        headers = {"Accept": "text/event-stream", "Cache_Control": "no-store"}
+        after = None
         if self._position is not None and self._position[0] in (None, url):
-            headers["Last_Event_ID"] = self._position[1]
+            after = self._position[1]
         # Members are asked for in any case: they are where to go when this node fails.
-        query = f"?types={','.join(sorted(self.types | {'member'}))}" if self.types else ""
+        types = sorted(self.types | {"member"}) if self.types else ()
+        path, headers = events_request(types, after)
         try:
             if self._position is not None and not self._learned:
                 # Who goes on from a position gets no snapshot to learn the members from.
                 cluster = await self.asker.document(f"{url}/cluster")
                 self._learn(snapshot_of(cluster, self.clock.seconds()))
-            response = await self.asker.ask(f"{url}/events{query}", **headers)
+            response = await self.asker.ask(f"{url}{path}", headers)
             if is_stream(response):
                 await self._follow(url, response)
             body = await self.asker.read(response)

@@ -14,8 +14,8 @@ from twisted.internet.error import (
     DNSLookupError,
 )
 from twisted.web.client import URI, Agent, HTTPConnectionPool
-from twisted.web.http_headers import Headers
 
+from twisted_patroni.client.asking import headers_of
 from twisted_patroni.client.body import Body, Bytes
 from twisted_patroni.client.errors import (
     BrokenAnswer,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 #: Methods after which all is as it was before (RFC 9110 section 9.2.1).
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _T = TypeVar("_T")
-_USER_AGENT = "twisted-patroni"
 _REDIRECTS = range(300, 400)
 #: Seconds within which a server that speaks TLS has said something in it.
 _LOOK = 0.5
@@ -363,16 +362,10 @@ class _Attempt:
 
     async def _head_of(self, may_be_kept: bool, body: bytes | None = None) -> IResponse:
         pool = self.pool
-        login = pool.settings.login
         kept = pool._kept if may_be_kept else pool._once
         agent = pool.agent or Agent.usingEndpointFactory(pool.reactor, self._reach, kept)
-        sent = Headers({"User-Agent": [_USER_AGENT]})
-        if login is not None:
-            sent.addRawHeader("Authorization", login.header)
-        if body is not None:
-            sent.addRawHeader("Content-Type", "application/json")
-        for name, value in self.headers.items():
-            sent.setRawHeaders(name, [value])
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        sent = headers_of(pool.settings.login, {**kind, **self.headers})
         producer = None if body is None else Bytes(body)
         method, url = self.method.encode("ascii"), self._url.encode("ascii")
         head = await agent.request(method, url, sent, producer)

@@ -13,7 +13,7 @@ from twisted_patroni.client.health import Health
 from twisted_patroni.client.orders import is_unknown
 from twisted_patroni.client.response import object_of
 from twisted_patroni.client.shapes import documents
-from twisted_patroni.client.stream import is_position
+from twisted_patroni.client.stream import events_request, is_position
 from twisted_patroni.client.values import Cluster, Drain, HistoryEntry, NodeStatus, Operation
 
 if TYPE_CHECKING:
@@ -113,13 +113,9 @@ class Reader(Health):
         ...         break
         b
         """
-        wanted = ",".join([types] if isinstance(types, str) else types)
-        path = f"/events?types={quote(wanted, safe=',')}" if wanted else "/events"
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        if after is not None:
-            if not is_position(after):
-                raise ValueError(f"after: {after!r} is not an event's position")
-            headers["Last-Event-ID"] = after
+        if after is not None and not is_position(after):
+            raise ValueError(f"after: {after!r} is not an event's position")
+        path, headers = events_request([types] if isinstance(types, str) else types, after)
         return EventStream(self.pool, path, headers)
 
     async def config(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
@@ -13,7 +14,7 @@ from twisted_patroni.client.shapes import mapping, text
 from twisted_patroni.client.sse import Message, SseParser, TooLong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
@@ -33,6 +34,19 @@ def is_position(name: str) -> bool:
     :param name: the id.
     """
     return 0 < len(name) <= LONGEST_POSITION and name.isascii() and name.isprintable()
+
+
+def events_request(types: Iterable[str], after: str | None) -> tuple[str, dict[str, str]]:
+    """Return path and headers of a request for a stream of events.
+
+    :param types: the types of events to be told; none for all.
+    :param after: the position to go on after; ``None`` to begin with a snapshot.
+    """
+    wanted = quote(",".join(types), safe=",")
+    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+    if after is not None:
+        headers["Last-Event-ID"] = after
+    return f"/events?types={wanted}" if wanted else "/events", headers
 
 
 def is_stream(response: IResponse) -> bool:
