@@ -35,6 +35,7 @@ reactor = cast("Any", global_reactor)
 PAGE = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 BEAT = b": beat\n\n"
+NESTED = b'{"members": ' * 100 + b"[]" + b"}" * 100
 
 
 def answer(status: str, body: bytes, kind: str = "application/json", more: str = "") -> bytes:
@@ -86,7 +87,17 @@ class AnswerTests(FaultCase):
     async def test_wrong_json(self) -> None:
         """JSON of another shape, or nested without end, is no answer."""
         node = self.asked()
-        for body in (b"[]", b"7", b'"text"', b"null", b"[" * 100_000, b'{"a": 1', b"\xff\xfe", b""):
+        for body in (
+            b"[]",
+            b"7",
+            b'"text"',
+            b"null",
+            b"[" * 100_000,
+            NESTED,
+            b'{"a": 1',
+            b"\xff\xfe",
+            b"",
+        ):
             self.answers(answer("200 OK", body))
             await self.fails(node.cluster(), BrokenAnswer)
 

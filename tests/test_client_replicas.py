@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.internet.defer import CancelledError
 
 from tests.replicascase import ReplicasCase
@@ -14,13 +12,11 @@ from twisted_patroni.client.errors import (
     Unreachable,
 )
 from twisted_patroni.client.pool import PoolClosed
+from twisted_patroni.client.replicas import Replicas
 from twisted_patroni.client.response import Response
 from twisted_patroni.client.testing import MemoryCluster
 from twisted_patroni.client.topology import STAGGER
 from twisted_patroni.client.values import Member
-
-if TYPE_CHECKING:
-    from twisted_patroni.client.replicas import Replicas
 
 
 class StartTests(ReplicasCase):
@@ -216,8 +212,13 @@ class MemberTests(ReplicasCase):
     def test_shared(self) -> None:
         """All replicas have their share of the reading."""
         numbers = iter(range(10**6))
-        replicas = self.started()
-        replicas._crew.random = lambda: (next(numbers) * 0.618) % 1
+        replicas = Replicas(
+            self.clock,
+            self.memory.urls,
+            agent=self.memory,
+            random=lambda: (next(numbers) * 0.618) % 1,
+        )
+        self.addCleanup(lambda: self.get(replicas.close()))
         urls = [self.get(replicas.get("/patroni")).url[:8] for _ in range(40)]
         self.assertGreater(urls.count("http://b"), 8)
         self.assertGreater(urls.count("http://c"), 8)

@@ -14,6 +14,7 @@ from twisted.web.http_headers import Headers
 
 from twisted_patroni.client.body import Body
 from twisted_patroni.client.reasons import NoAnswer, reason_of, refusal
+from twisted_patroni.client.shapes import is_flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Seconds until a node must have begun to answer, and again until it must have ended.
 PATIENCE = 5.0
-#: Objects and lists that may be within each other.
-MAX_DEPTH = 32
 
 _T = TypeVar("_T")
 
@@ -166,14 +165,6 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         raise NoAnswer("answers with what is not JSON") from None
     if not isinstance(value, dict):
         raise NoAnswer("answers with JSON that is no object")
-    if not _is_flat(value, MAX_DEPTH):
+    if not is_flat(value):
         raise NoAnswer("answers with JSON that is nested too deeply")
     return value
-
-
-def _is_flat(value: object, depth: int) -> bool:
-    """Tell whether a value can be written again, compared and shown without many calls."""
-    if not isinstance(value, dict | list):
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(_is_flat(each, depth - 1) for each in inner)

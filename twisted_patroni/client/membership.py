@@ -258,7 +258,14 @@ class Membership:
         self, target: str, lag: int | str | None, timeout: float | None = None, retry: bool = False
     ) -> Search:
         crew, deadline = self._crew, self._deadline(timeout)
-        return Search(crew, target_of(target), bytes_of(lag), False, retry, deadline)
+        return Search(
+            crew,
+            target_of(target),
+            bytes_of(lag),
+            fallback=False,
+            retry=retry,
+            deadline=deadline,
+        )
 
     def _deadline(self, timeout: float | None) -> float:
         seconds = self.settings.timeout if timeout is None else timeout

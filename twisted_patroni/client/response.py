@@ -9,6 +9,7 @@ from attrs import field, frozen
 from twisted.web.http_headers import Headers
 
 from twisted_patroni.client.errors import BrokenAnswer
+from twisted_patroni.client.shapes import is_flat
 
 #: Characters of a text that are shown in an error.
 _SHOWN = 200
@@ -107,4 +108,6 @@ def object_of(response: Response) -> dict[str, Any]:
     found = response.json()
     if not isinstance(found, dict):
         raise BrokenAnswer(response.url, "answers with JSON that is no object", response)
+    if not is_flat(found):
+        raise BrokenAnswer(response.url, "answers with JSON that is nested too deeply", response)
     return found

@@ -5,6 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+#: Objects and lists that may be within each other.
+MAX_DEPTH = 32
+
+
+def is_flat(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Tell whether a value can be written again, compared and shown without many calls.
+
+    :param value: what a document holds.
+    :param depth: how many objects and lists may be within each other.
+    """
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(is_flat(each, depth - 1) for each in inner)
+
 
 def text(value: object) -> str | None:
     """Return a text that is none but a text.
