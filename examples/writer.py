@@ -145,6 +145,7 @@ class Writer:
     :param tell: is told what happens.
     :param parameters: libpq's, beside its environment.
     :param look: seconds without an answer after which it is seen whether the primary still leads.
+    :param patience: seconds without a primary that takes a row, after which this gives up.
     :ivar first: the number of the first row.
     :ivar acknowledged: how many rows were committed for sure.
     """
@@ -155,6 +156,7 @@ class Writer:
     tell: Callable[[str], object]
     parameters: dict[str, Any] = field(factory=dict)
     look: float = 2.0
+    patience: float = PATIENCE
     first: int = field(default=1, init=False)
     acknowledged: int = field(default=0, init=False)
     _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
@@ -211,7 +213,7 @@ class Writer:
                 self._close()
                 self._failures += 1
                 self.tell(" ".join(str(error).split()))
-                if self.reactor.seconds() - began > PATIENCE:
+                if self.reactor.seconds() - began > self.patience:
                     raise
             await deferLater(self.reactor, PAUSE)
 
@@ -220,10 +222,14 @@ class Writer:
         looking = LoopingCall(self._look)
         looking.clock = self.reactor
         looking.start(self.look, now=False).addErrback(lambda failure: self.tell(str(failure)))
+        # A commit waits for its standby for ever, also where none is left and nobody else leads.
+        limit = self.reactor.callLater(self.patience, self._cut)
         try:
             return await working
         finally:
             looking.stop()
+            if limit.active():
+                limit.cancel()
 
     async def _look(self) -> None:
         # What comes of it is not needed: if there is no answer, the client finds out who leads.
@@ -234,7 +240,7 @@ class Writer:
         if self._connection is None:
             parameters = {**SWIFT, **self.parameters}
             connecting = self.replicas.connect(
-                "primary", timeout=PATIENCE, retry=True, **parameters
+                "primary", timeout=self.patience, retry=True, **parameters
             )
             self._connection = await connecting
             self._host = f"{self._connection.info.host}:{self._connection.info.port}"
@@ -248,10 +254,12 @@ class Writer:
 
     def _led_by(self, leader: Member | None) -> None:
         """Leave who leads no more: it may have vanished without closing its connections."""
-        if self._connection is None or leader is None:
-            return
-        if f"{leader.host}:{leader.port}" != self._host:
-            # A thread may be waiting for an answer; the end of the socket wakes it.
+        if leader is not None and f"{leader.host}:{leader.port}" != self._host:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Wake a thread that waits for an answer, by the end of its socket."""
+        if self._connection is not None:
             with suppress(OSError, psycopg.Error), _socket_of(self._connection) as left:
                 left.shutdown(socket.SHUT_RDWR)
 

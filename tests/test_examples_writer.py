@@ -198,6 +198,16 @@ class WriterTests(TestCase):
         report = await writing
         self.assertEqual((report.repeated, report.missing), (1, ()))
 
+    async def test_no_standby(self) -> None:
+        """Where no standby is left to wait for, and nobody else leads, the writer gives up."""
+        writing = self.begin()
+        await self.written(3)
+        self.addCleanup(self.synchronous, "")
+        self.synchronous("nobody")
+        self.writer.patience = 0.3
+        with self.assertRaises(psycopg.OperationalError):
+            await writing
+
     async def test_doubtful(self) -> None:
         """A commit with a warning is none; the row is written again, and found."""
         await self.begin(1)
