@@ -87,6 +87,7 @@ class CommandTests(TestCase):
     async def test_none(self) -> None:
         """If there is none in time it is one line, and exit status 1."""
         self.node.pages["/primary"] = (503, {})
+        # Long enough for a busy machine to have asked once.
         child = self.endpoint(self.url, "--timeout", "2")
         self.assertEqual(await child.ended, 1)
         line = (

@@ -1,4 +1,4 @@
-"""Amounts of bytes as people write them, ``1MB``: how far a replica may be behind."""
+"""Amounts as people write them: bytes that a replica may be behind (``1MB``), and seconds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from decimal import Decimal
 _AMOUNT = re.compile(
     r"\s*(?P<number>\d{1,18}(\.\d{0,18})?(e\+?\d{1,2})?)\s*(?P<unit>|B|kB|MB|GB|TB)\s*", re.ASCII
 )
+#: Seconds that may be waited at the most.
+LONGEST = 1e6
 _UNITS = {"": 1, "B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
@@ -49,3 +51,18 @@ def query_of(lag: int | str | None) -> str | None:
     :raise ValueError: if no node could read it.
     """
     return None if bytes_of(lag) is None else str(lag).strip()
+
+
+def seconds_of(text: str) -> float:
+    """Return a time to wait.
+
+    :param text: its seconds.
+    :raise ValueError: if it is none, or without an end.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"{text!r} is not a number of seconds above 0")
+    return seconds

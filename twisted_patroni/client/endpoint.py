@@ -42,7 +42,7 @@ from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
-from twisted_patroni.client.amounts import bytes_of
+from twisted_patroni.client.amounts import bytes_of, seconds_of
 from twisted_patroni.client.asking import bounded
 from twisted_patroni.client.configuration import Configuration, ConfigurationError
 from twisted_patroni.client.finding import Aim, Checker, Finder
@@ -62,8 +62,6 @@ if TYPE_CHECKING:
 
 #: Where the REST API of a host is that is given without a port.
 REST_PORT = 8008
-#: Seconds that a timeout may have.
-LONGEST = 1e6
 
 _ARGUMENTS = frozenset(
     {"hosts", "target", "port", "restPort", "scheme", "cafile", "config", "lag", "timeout"}
@@ -280,14 +278,10 @@ def _port(arguments: Mapping[str, str]) -> int:
 
 
 def _seconds(arguments: Mapping[str, str]) -> float:
-    given = arguments.get("timeout", str(ClientSettings().timeout))
     try:
-        seconds = float(given)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= LONGEST:
-        raise ValueError(f"timeout: {given!r} is not a number of seconds above 0")
-    return seconds
+        return seconds_of(arguments.get("timeout", str(ClientSettings().timeout)))
+    except ValueError as error:
+        raise ValueError(f"timeout: {error}") from None
 
 
 def _read_certificates(settings: ClientSettings, arguments: Mapping[str, str]) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from twisted_patroni.client.amounts import seconds_of
 from twisted_patroni.client.asking import Login
 from twisted_patroni.client.configuration import Configuration, ConfigurationError
-from twisted_patroni.client.urls import AddressError, base_url
+from twisted_patroni.client.urls import AddressError, seed_urls
 
 if TYPE_CHECKING:
     import argparse
@@ -44,21 +45,15 @@ class Contact:
 
 
 @frozen
-class Wanted:
-    """What is to be watched, and how.
+class Wanted(Contact):
+    """What is to be watched, whom to ask for it, and how.
 
-    :param urls: where to begin.
-    :param tls: how to speak TLS.
-    :param login: who asks.
     :param types: the types of events; none for all.
     :param after: the position to begin after.
     :param timeout: seconds until the first attempts are given up; ``None`` for never.
     :param shape: ``screen``, ``lines`` or ``json``.
     """
 
-    urls: tuple[str, ...]
-    tls: TlsFiles
-    login: Login | None
     types: frozenset[str]
     after: str | None
     timeout: float | None
@@ -116,7 +111,7 @@ def contact(options: argparse.Namespace, around: Surroundings) -> Contact:
     """
     try:
         config = Configuration.found(options.config_file, around.environ, around.home)
-        urls = tuple(dict.fromkeys(map(base_url, options.urls or [config.url()])))
+        urls = seed_urls(options.urls or [config.url()])
         return Contact(urls, _tls(options, config.tls()), _login(options.user, config, around))
     except (AddressError, ConfigurationError) as error:
         raise CommandError(str(error)) from error
@@ -152,12 +147,9 @@ def timeout(given: str | None, default: float | None) -> float | None:
     if given is None:
         return default
     try:
-        seconds = float(given)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= 1e6:
-        raise CommandError(f"--timeout: {given!r} is not a number of seconds above 0")
-    return seconds
+        return seconds_of(given)
+    except ValueError as error:
+        raise CommandError(f"--timeout: {error}") from None
 
 
 def _login(user: str | None, config: Configuration, around: Surroundings) -> Login | None:
