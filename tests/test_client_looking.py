@@ -9,7 +9,8 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.event_nodes import EventNode, member, view
 from tests.topologycase import A, B, C, TopologyCase, status
-from twisted_patroni.client.looking import PATIENCE
+from twisted_patroni.client.looking import PATIENCE, PAUSE, Looks
+from twisted_patroni.client.settings import ClientSettings
 from twisted_patroni.client.topology import SOON
 
 
@@ -70,6 +71,35 @@ class LookTests(TopologyCase):
         self.topology.doubt()
         self.wait(1)
         self.assertEqual(dict(self.topology.failures), {})
+
+
+class Blunderer:
+    """Wants to know what a node is, and cannot take it."""
+
+    def urls(self) -> list[str]:
+        """Return the node."""
+        return [A]
+
+    def heard(self, url: str, result: object) -> None:
+        """Fail."""
+        raise ZeroDivisionError
+
+    def looked(self) -> None:
+        """Do nothing."""
+
+
+class BlunderTests(TopologyCase):
+    """Looks whose results cannot be taken."""
+
+    def test_logged(self) -> None:
+        """What goes wrong then is logged, and does not end the looks."""
+        looks = Looks(self.clock, self.network, ClientSettings(), Blunderer())
+        for _ in range(2):
+            looks.within(0)
+            self.clock.advance(PAUSE)
+            self.flush()
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(looks.close(), [])
 
 
 class ConflictTests(TopologyCase):

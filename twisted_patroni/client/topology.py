@@ -223,7 +223,7 @@ class Topology:
         try:
             self._join(cluster.scope)
         except NoAnswer as error:
-            raise ClientError(f"{url} {error}") from None
+            raise Disconnected(url, str(error)) from None
         return cluster
 
     def _no_refresh(self, result: object) -> None:
