@@ -44,7 +44,10 @@ class AddressTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """What is no address is refused in one line, and a password is not repeated."""
-        bad = [
+        bad: list[Any] = [
+            None,
+            8008,
+            b"http://a",
             "",
             "a",
             "a:8008",

@@ -186,6 +186,12 @@ class MemberTests(ReplicasCase):
         self.clock.advance(STAGGER)
         self.assertEqual(self.successResultOf(asking).url, self.memory.url("c"))
 
+    def test_shown(self) -> None:
+        """Clusters and nodes are shown by where they are, without all that is known of them."""
+        replicas = self.started()
+        self.assertEqual(repr(replicas), f"Replicas(seeds={(*self.memory.urls,)})")
+        self.assertEqual(repr(replicas.node("b")), "Node(pool=Pool(url='http://b:8008'))")
+
     def test_targets(self) -> None:
         """Replicas are asked to read, and the leader to change something, or as it is wanted."""
         replicas = self.started()

@@ -66,6 +66,9 @@ class Membership:
         self._connector = Connector(reactor)
         self._lifetime = Lifetime("the client of the cluster is closed")
 
+    def __repr__(self) -> str:  # what is known of the cluster fills pages
+        return f"{type(self).__name__}(seeds={self.seeds})"
+
     async def __aenter__(self) -> Self:
         try:
             await self.start()

@@ -100,6 +100,9 @@ class Pool:
         if self.agent is None:
             _ = settings.policy  # files that cannot be used are told of now
 
+    def __repr__(self) -> str:
+        return f"Pool(url={self.url!r})"
+
     @property
     def closed(self) -> bool:
         """Whether it was closed, and asks nobody any more.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted_patroni.client.response import Response
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Replicas(Membership):
     """A cluster, known from one or more of its nodes, and followed from then on.
 

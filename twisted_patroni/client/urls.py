@@ -25,6 +25,8 @@ def base_url(url: str) -> str:
         is left out.
     :raise AddressError: if it is none.
     """
+    if not isinstance(url, str):
+        raise AddressError(f"{url!r} is not a URL like http://HOST:PORT")
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
