@@ -78,9 +78,9 @@ _FAILOVER = (
         "s",
         worst=True,
     ),
-    Row("told", "to the client being told of the new leader", "s", worst=True),
     Row("client", "to the first write of the client", "s", worst=True),
-    Row("behind", "from the first write there can be to the client's", "s", worst=True),
+    Row("told", "from the new leader key to the client being told", "ms", worst=True),
+    Row("behind", "from the first write there can be to the client's", "ms", worst=True),
 )
 
 
@@ -233,15 +233,17 @@ def _kill(leader: Node) -> None:
 
 
 def _failover(moments: Moments, told: list[float], writes: list[float]) -> Values:
-    """Return what a failover took, in seconds."""
+    """Return what a failover took, in seconds, and how far the client was behind, in ms."""
     key, write = moments.seen.get("key"), moments.seen.get("write")
     client = next((each for each in writes if key is not None and each > key), None)
-    seen = {"key": key, "write": write, "told": told[-1] if told else None, "client": client}
+    seen = {"key": key, "write": write, "client": client}
     values: Values = {
         name: None if moment is None else moment - moments.begun for name, moment in seen.items()
     }
+    if key is not None and told:
+        values["told"] = 1000 * (told[-1] - key)
     if client is not None and write is not None:
-        values["behind"] = client - write
+        values["behind"] = 1000 * (client - write)
     return values
 
 

@@ -31,8 +31,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater, react
 from twisted.internet.threads import deferToThread
 
-from twisted_patroni.client import ClientError, ClientSettings, Replicas
-from twisted_patroni.client.configuration import Configuration
+from twisted_patroni.client import ClientError, Replicas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -307,16 +306,17 @@ def told(text: str) -> None:
     print(f"{datetime.now():%H:%M:%S.%f} {text}", flush=True)
 
 
+def _cluster(reactor: Any, options: argparse.Namespace) -> Replicas:
+    if options.config is None:
+        return Replicas(reactor, options.urls)
+    return Replicas.from_patroni(reactor, options.config, seeds=options.urls)
+
+
 async def write(reactor: Any, options: argparse.Namespace) -> None:
     """Do what the command line says."""
-    settings, urls = ClientSettings(), options.urls
-    if options.config is not None:
-        configuration = Configuration.of(options.config, os.environ)
-        settings = ClientSettings(tls=configuration.tls(), login=configuration.login())
-        urls = urls or [configuration.url()]
     over: Deferred[None] = Deferred()
     try:
-        async with Replicas(reactor, urls, settings) as replicas:
+        async with _cluster(reactor, options) as replicas:
             writer = Writer(reactor, replicas, options.table, told)
 
             def interrupted() -> Deferred[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,25 @@ class Configuration:
             reason = getattr(error, "strerror", None) or error
             raise ConfigurationError(f"cannot read {source}: {reason}") from error
         return cls(str(source), _parsed(str(source), content), environ)
+
+    @classmethod
+    def loaded(
+        cls,
+        source: Configuration | str | PathLike[str] | Mapping[str, Any] | None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Configuration:
+        """Read what a program names, or what patronictl would read for it; may block.
+
+        :param source: the file, or its content; ``None`` for patronictl's own.
+        :param environ: the environment, by default that of this process.
+        :raise ConfigurationError: if it cannot be read.
+        """
+        if isinstance(source, Configuration):
+            return source
+        variables = os.environ if environ is None else environ
+        if source is None:
+            return cls.found(None, variables, Path.home())
+        return cls.of(source, variables)
 
     def section(self, name: str) -> Mapping[str, Any]:
         """Return a section, empty if it is not there.

@@ -9,6 +9,7 @@ from attrs import define, field
 
 from twisted_patroni.client.amounts import bytes_of
 from twisted_patroni.client.balance import target_of
+from twisted_patroni.client.configuration import Configuration
 from twisted_patroni.client.crew import Crew
 from twisted_patroni.client.errors import NoMember
 from twisted_patroni.client.lifetime import Lifetime
@@ -23,7 +24,8 @@ from twisted_patroni.client.urls import are_secure, seed_urls
 from twisted_patroni.client.values import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    import os
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from typing import Self
 
     from twisted.web.iweb import IAgent
@@ -65,6 +67,33 @@ class Membership:
         self._announcer.listen(self._crew.led_by)
         self._connector = Connector(reactor)
         self._lifetime = Lifetime("the client of the cluster is closed")
+
+    @classmethod
+    def from_patroni(
+        cls,
+        reactor: Any,
+        source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        *,
+        seeds: Sequence[str] = (),
+        agent: IAgent | None = None,
+        **others: Any,
+    ) -> Self:
+        """Return the cluster of which Patroni's configuration is; may block.
+
+        :param reactor: the reactor.
+        :param source: the file, or its content; ``None`` for the file that patronictl would read.
+        :param seeds: the URLs of nodes; by default that of the node that the configuration is for.
+        :param agent: makes the requests.
+        :param others: the settings of which Patroni knows nothing, as ``timeout``.
+        :raise ConfigurationError: if the configuration cannot be right.
+
+        >>> node = {"restapi": {"connect_address": "10.0.0.11:8008"}}
+        >>> Replicas.from_patroni(reactor, node, timeout=3.0)
+        Replicas(seeds=('http://10.0.0.11:8008',))
+        """
+        configuration = Configuration.loaded(source)
+        settings = ClientSettings.from_patroni(configuration, **others)
+        return cls(reactor, seeds or (configuration.url(),), settings, agent)
 
     def __repr__(self) -> str:  # what is known of the cluster fills pages
         return f"{type(self).__name__}(seeds={self.seeds})"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -14,6 +12,7 @@ from twisted_patroni.client.configuration import Configuration
 from twisted_patroni.client.tls import TlsFiles, TlsPolicy, load_policy
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from twisted_patroni.client.asking import Login
@@ -46,7 +45,7 @@ class ClientSettings:
     @classmethod
     def from_patroni(
         cls,
-        source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        source: Configuration | str | os.PathLike[str] | Mapping[str, Any] | None = None,
         *,
         environ: Mapping[str, str] | None = None,
         **others: Any,
@@ -68,11 +67,7 @@ class ClientSettings:
         >>> found.tls.cafile, found.login, found.timeout
         ('ca.crt', Login(user='joe'), 3.0)
         """
-        variables = os.environ if environ is None else environ
-        if source is None:
-            configuration = Configuration.found(None, variables, Path.home())
-        else:
-            configuration = Configuration.of(source, variables)
+        configuration = Configuration.loaded(source, environ)
         return cls(**{"tls": configuration.tls(), "login": configuration.login(), **others})
 
     @cached_property
