@@ -206,7 +206,7 @@ class Contest:
                 conninfo=candidate.conninfo,
                 etcd=self.etcd.port,
                 key=leader_key(candidate),
-                act=lambda: _kill(leader),
+                act=lambda: kill_node(leader),
             )
             moments: Moments = await deferToThread(timed, course)
             await deferLater(self.reactor, 1.0)
@@ -222,12 +222,15 @@ def _identity(node: Node) -> dict[str, Any]:
     return {key: value for key, value in known.items() if key not in ("host", "port")}
 
 
-def _kill(leader: Node) -> None:
-    """Kill a daemon, and PostgreSQL with all its processes."""
-    postmaster = leader.postmaster_pid()
+def kill_node(node: Node) -> None:
+    """Kill a daemon, and PostgreSQL with all its processes.
+
+    :param node: whose they are.
+    """
+    postmaster = node.postmaster_pid()
     assert postmaster is not None
-    assert leader.pid is not None
-    for pid in (leader.pid, postmaster, *children(postmaster)):
+    assert node.pid is not None
+    for pid in (node.pid, postmaster, *children(postmaster)):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
