@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).parents[1] / "examples" / "writer.py"
 TABLE = "written"
+#: Seconds between two rows, for what is to happen between them.
+CALM = 0.5
 
 
 @define(eq=False)
@@ -88,9 +90,19 @@ class WriterTests(TestCase):
         """Return a writer that has not begun."""
         return Writer(reactor, cast("Replicas", self.cluster), TABLE, self.told.append)
 
-    def begin(self, rows: int | None = None) -> Deferred[Report]:
+    def begin(self, rows: int | None = None, pause: float = 0.001) -> Deferred[Report]:
         """Begin to write."""
-        return Deferred.fromCoroutine(self.writer.run(rows, 0.001))
+        return Deferred.fromCoroutine(self.writer.run(rows, pause))
+
+    async def freeze(self) -> None:
+        """Freeze the writer's process of the server, between two rows.
+
+        Within one it could hold a lock that the writer would meet again on the same server.
+        """
+        await self.written(self.writer.acknowledged + 1)
+        backend = self.backend()
+        self.server.freeze(backend)
+        self.addCleanup(self.server.thaw, backend)
 
     async def written(self, rows: int) -> None:
         """Wait until some rows were acknowledged."""
@@ -126,11 +138,8 @@ class WriterTests(TestCase):
 
     async def test_leader_changes(self) -> None:
         """A connection to who leads no more is left, though it does not end by itself."""
-        writing = self.begin()
-        await self.written(3)
-        backend = self.backend()
-        self.server.freeze(backend)
-        self.addCleanup(self.server.thaw, backend)
+        writing = self.begin(pause=CALM)
+        await self.freeze()
         assert self.cluster.callback is not None
         self.cluster.callback(None)
         self.cluster.callback(Member("b", role="leader", host="127.0.0.1", port=1))
@@ -142,11 +151,8 @@ class WriterTests(TestCase):
     async def test_silent_primary(self) -> None:
         """A primary that does not answer is left once it is found that another member leads."""
         self.writer.look = 0.05
-        writing = self.begin()
-        await self.written(3)
-        backend = self.backend()
-        self.server.freeze(backend)
-        self.addCleanup(self.server.thaw, backend)
+        writing = self.begin(pause=CALM)
+        await self.freeze()
         self.cluster.found = Member("b", role="leader", host="127.0.0.1", port=1)
         await self.written(self.writer.acknowledged + 3)
         self.cluster.found = None
