@@ -37,7 +37,7 @@ class OneServer:
 
     :ivar failures: what the next attempts to connect fail with.
     :ivar connections: those that were made.
-    :ivar found: who is found to lead, once somebody asks.
+    :ivar found: who is found to lead, once, when somebody asks.
     """
 
     failures: list[Exception] = field(factory=list)
@@ -58,8 +58,9 @@ class OneServer:
 
     async def request(self, method: str, path: str, **options: Any) -> None:
         """Fail, and find out who leads."""
-        if self.callback is not None and self.found is not None:
-            self.callback(self.found)
+        found, self.found = self.found, None
+        if self.callback is not None and found is not None:
+            self.callback(found)
         raise NoLeader(f"{method} {path} {options['target']}")
 
     def on_leader_change(self, callback: Callable[[Member | None], object]) -> Callable[[], None]:
@@ -155,7 +156,6 @@ class WriterTests(TestCase):
         await self.freeze()
         self.cluster.found = Member("b", role="leader", host="127.0.0.1", port=1)
         await self.written(self.writer.acknowledged + 3)
-        self.cluster.found = None
         self.writer.stop()
         report = await writing
         self.assertEqual((report.missing, len(report.interruptions)), ((), 1))

@@ -212,7 +212,13 @@ class ShutdownTests(TestCase):
         return siege
 
     async def handover(
-        self, name: str, leader: Node, other: Node, begin: Callable[[], None], *signals: int
+        self,
+        name: str,
+        leader: Node,
+        other: Node,
+        begin: Callable[[], None],
+        *signals: int,
+        keeps_all: bool = True,
     ) -> Times:
         """Stop the leader, check that there never were two primaries, and tell how long it took.
 
@@ -221,13 +227,15 @@ class ShutdownTests(TestCase):
         :param other: the other node.
         :param begin: begins what is to be under way meanwhile.
         :param signals: what the leader is sent.
+        :param keeps_all: the other node has all that was written.
         """
         handover = Handover(leader, other, self.pair.key)
         self.assertEqual(await handover.watch(begin, signals), 0)
         times = handover.times()
         print(f"\n{name}: {times}")
         self.assertEqual(handover.faults(), [])
-        self.assertEqual(await handover.lost(), set())
+        if keeps_all:
+            self.assertEqual(await handover.lost(), set())
         self.assertLess(times.refused, ALLOWED)
         return times
 
@@ -247,8 +255,12 @@ class ShutdownTests(TestCase):
             with step(name, *self.logs):
                 leader, other = await self.pair.roles()
                 begin = partial(prepare, await self.siege(leader), leader, other)
+                # A replica that is not back yet after a restart misses what is written meanwhile,
+                # and the engine of a cluster that is not synchronous does not wait for it.
+                keeps_all = prepare != self._restart
+                signals = signal.SIGTERM, signal.SIGTERM
                 times = await self.handover(
-                    name, leader, other, begin, signal.SIGTERM, signal.SIGTERM
+                    name, leader, other, begin, *signals, keeps_all=keeps_all
                 )
                 self.assertLess(times.stopped, own.stopped + ALLOWED)
                 self.assertLess(times.released, own.released + ALLOWED)
