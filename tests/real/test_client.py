@@ -190,4 +190,4 @@ class ClientTests(RealClusterTests):
         self.assertEqual(report.missing, (), told)
         self.assertGreaterEqual(report.present, report.acknowledged)
         self.assertGreater(report.acknowledged, 100)
-        self.assertEqual(len(report.interruptions), 3, told)
+        self.assertGreaterEqual(len(report.interruptions), 3, told)
