@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 
 from tests.event_nodes import member
-from tests.scratch import free_port, scratch_directory
+from tests.processcase import Child, ProcessCase
+from tests.scratch import free_port
 from tests.test_client_endpoint_strings import Pages
-from tests.test_watch_command import Child
 
 reactor = cast("Any", global_reactor)
 
 
-class CommandTests(TestCase):
+class CommandTests(ProcessCase):
     """A node that has no events, and the command."""
 
     timeout = 60
 
     def setUp(self) -> None:
         """Serve a node on loopback."""
+        super().setUp()
         self.node = Pages()
         self.node.pages["/primary"] = self.node.pages["/replica"] = (200, {})
         port = reactor.listenTCP(0, Site(self.node), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.url = f"http://127.0.0.1:{port.getHost().port}"
-        self.home = scratch_directory(self)
         self.lead("a")
 
     def lead(self, name: str) -> None:
@@ -46,23 +43,7 @@ class CommandTests(TestCase):
 
     def endpoint(self, *words: str) -> Child:
         """Start the command."""
-        child = Child()
-        environ = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        command = [sys.executable, "-m", "twisted_patroni", "endpoint", *words]
-        process = reactor.spawnProcess(child, command[0], command, environ)
-
-        def end() -> Deferred[int]:
-            if not child.ended.called:
-                process.signalProcess("KILL")
-            return child.ended
-
-        self.addCleanup(end)
-        self.process = process
-        return child
+        return self.begin("endpoint", *words)
 
     async def printed(self, *words: str) -> str:
         """Run the command to its good end and return what it has printed."""

@@ -5,102 +5,40 @@ from __future__ import annotations
 import contextlib  # a name suppress would mean something to trial
 import fcntl
 import json
-import os
 import re
 import struct
-import sys
 import termios
 from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.protocol import ProcessProtocol
-from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 
 from tests.event_nodes import EventNode, member, view
-from tests.scratch import free_port, scratch_directory
+from tests.processcase import Child, ProcessCase
+from tests.scratch import free_port
 
 reactor = cast("Any", global_reactor)
 
 
-class Child(ProcessProtocol):
-    """The command's process.
-
-    :ivar out: what it wrote to its output.
-    :ivar err: what it wrote to its standard error.
-    :ivar ended: fires with the exit code.
-    """
-
-    def __init__(self) -> None:
-        self.out = self.err = ""
-        self.ended: Deferred[int] = Deferred()
-        self._wanted: list[tuple[str, Deferred[None]]] = []
-
-    def until(self, text: str) -> Deferred[None]:
-        """Wait until the output holds a text; the test's time limit ends this."""
-        waiting: Deferred[None] = Deferred()
-        self._wanted.append((text, waiting))
-        self._look()
-        return waiting
-
-    def _look(self) -> None:
-        for text, waiting in tuple(self._wanted):
-            if text in self.out:
-                self._wanted.remove((text, waiting))
-                waiting.callback(None)
-
-    def outReceived(self, data: bytes) -> None:
-        """Keep output."""
-        self.out += data.decode()
-        self._look()
-
-    def errReceived(self, data: bytes) -> None:
-        """Keep errors."""
-        self.err += data.decode()
-
-    def processEnded(self, reason: Any) -> None:
-        """Tell the exit code."""
-        self.ended.callback(reason.value.exitCode)
-
-
-class CommandCase(TestCase):
+class CommandCase(ProcessCase):
     """A node and the command."""
 
     timeout = 60
 
     def setUp(self) -> None:
         """Serve a node on loopback."""
+        super().setUp()
         self.node = EventNode()
         self.node.greeting = view(member("a", "leader", api_url=None))
         port = reactor.listenTCP(0, Site(self.node), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.addCleanup(self.node.cut)
         self.url = f"http://127.0.0.1:{port.getHost().port}"
-        self.home = scratch_directory(self)
 
     def watch(self, *words: str, terminal: bool = False) -> Child:
         """Start the command."""
-        child = Child()
-        environ = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "TERM": "xterm",
-            "TZ": "UTC",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        command = [sys.executable, "-m", "twisted_patroni", "watch", *words]
-        process = reactor.spawnProcess(child, command[0], command, environ, usePTY=terminal)
-
-        def end() -> Deferred[int]:
-            if not child.ended.called:
-                process.signalProcess("KILL")
-            return child.ended
-
-        self.addCleanup(end)
-        self.process = process
-        return child
+        return self.begin("watch", *words, terminal=terminal)
 
     async def signal(self, child: Child, name: str) -> int:
         """Send a signal and return the exit code."""
