@@ -7,9 +7,7 @@ thousand open files per process (``ulimit -Hn``).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import deferLater
@@ -20,7 +18,15 @@ from benchmarks.hostile import Attack
 from benchmarks.measure import Plan, Values
 from benchmarks.observe import Target
 from benchmarks.report import Row, phases, plain_table
-from benchmarks.running import allow_files, run, say, scratch, stopped_after
+from benchmarks.running import (
+    add_options,
+    allow_files,
+    run,
+    say,
+    scratch,
+    stopped_after,
+    write_down,
+)
 from benchmarks.siege import AFTER, ARRIVING, BEFORE, DURING, Times, besiege
 from benchmarks.watch import HaLog
 from twisted_patroni.demo.layout import AUTHORITY, CLIENT
@@ -77,10 +83,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.abuse", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="some tens of attackers for seconds")
     parser.add_argument("--ours-only", action="store_true", help="leave upstream in peace")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        "--base-port", type=int, default=_BASE_PORT, help=f"default: {_BASE_PORT}, or above"
-    )
+    add_options(parser, _BASE_PORT)
     return parser.parse_args(arguments)
 
 
@@ -143,8 +146,7 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
             results[title] = await _run(reactor, ground, sizes, times)
     for title, values in results.items():
         print(f"{plain_table(phases(values, COLUMNS), title, ROWS)}\n")
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1))
+    write_down(results, options.json)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,10 +23,10 @@ from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from benchmarks.asking import Distant, PlainTreq, rate
-from benchmarks.contest import OURS, Ground, contestants, free_ports
+from benchmarks.contest import Ground, free_ports, ours
 from benchmarks.measure import Plan, Values
 from benchmarks.report import Row, plain_table, table
-from benchmarks.running import run, say, scratch, stopped_after
+from benchmarks.running import add_options, run, say, scratch, stopped_after, write_down
 from benchmarks.stopwatch import TABLE, Course, Moments, timed
 from tests.real.faults import Etcd, leader_key
 from tests.real.harness import children
@@ -89,16 +87,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--rounds", type=int, help=f"default: {_ROUNDS}, quick: {_QUICK_ROUNDS}")
     parser.add_argument("--part", choices=_PARTS, action="append", help="only that; repeatable")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        "--base-port", type=int, default=_BASE_PORT, help=f"default: {_BASE_PORT}, or above"
-    )
+    add_options(parser, _BASE_PORT)
     return parser.parse_args(arguments)
 
 
 @define(eq=False)
 class Contest:
-    """The measurements, on one cluster of three nodes.
+    """The measurements, on one cluster.
 
     :param reactor: the reactor.
     :param ground: the cluster.
@@ -297,7 +292,6 @@ class Writer:
 async def _main(reactor: Any, options: argparse.Namespace) -> None:
     if shutil.which("etcd") is None:
         raise CannotStart("no etcd on the PATH")
-    (ours,) = (contestant for contestant in contestants(None) if contestant.name == OURS)
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)
     seconds = _QUICK_SECONDS if options.quick else _SECONDS
     ports = free_ports(options.base_port, 3)
@@ -307,7 +301,7 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
             base_port = next(ports)
             etcd = await deferToThread(Etcd)
             home = directory / str(base_port)
-            ground = Ground.prepare(reactor, ours, home, base_port, _PLAN, nodes, dcs=etcd.dcs)
+            ground = Ground.prepare(reactor, ours(), home, base_port, _PLAN, nodes, dcs=etcd.dcs)
             found = Contest(reactor, ground, etcd, seconds)
             async with stopped_after(reactor, found.stop):
                 say(f"starting {nodes} nodes")
@@ -323,16 +317,17 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
         chosen = options.part or _PARTS
         if asking := [part for part in _PARTS[:2] if part in chosen]:
             found = await contest(3, *asking)
-            print(table(found.speed, _TREQ, f"GET {_PATH}, {_IN_FLIGHT} in flight", _SPEED))
-            print(f"\n{plain_table({_OURS: found.scale}, f'GET {_PATH}', _SCALE)}")
+            if "speed" in asking:
+                print(table(found.speed, _TREQ, f"GET {_PATH}, {_IN_FLIGHT} in flight", _SPEED))
+            if "scale" in asking:
+                print(f"\n{plain_table({_OURS: found.scale}, f'GET {_PATH}', _SCALE)}")
             results |= {"speed": found.speed, "scale": found.scale}
         if "failover" in chosen:
             found = await contest(2, "failover")
             title = f"kill -9 of the leader, ttl {_PLAN.ttl}, loop_wait {_PLAN.loop_wait}"
             print(f"\n{plain_table({'seconds': found.failovers}, title, _FAILOVER)}")
             results["failover"] = found.failovers
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1))
+    write_down(results, options.json)
 
 
 def main(arguments: Sequence[str]) -> None:

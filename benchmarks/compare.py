@@ -7,11 +7,9 @@ the programs ``wrk`` and ``ab``.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -22,10 +20,19 @@ from twisted.internet.threads import deferToThread
 from benchmarks.contest import UPSTREAM, Contestant, Ground, contestants, free_ports
 from benchmarks.measure import Plan, Switchover, Values, among_switchovers, cycles, one_round
 from benchmarks.report import table
-from benchmarks.running import allow_files, run, say, scratch, stopped_after
+from benchmarks.running import (
+    add_options,
+    allow_files,
+    run,
+    say,
+    scratch,
+    stopped_after,
+    write_down,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 ROUNDS = 4
 _BASE_PORT = 18008
@@ -38,10 +45,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--rounds", type=int, help=f"rounds (default: {ROUNDS}, quick: 1)")
     parser.add_argument("--quick", action="store_true", help="one short round, within 3 minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        "--base-port", type=int, default=_BASE_PORT, help=f"default: {_BASE_PORT}, or above"
-    )
+    add_options(parser, _BASE_PORT)
     parser.add_argument(
         "--switch-interval",
         type=float,
@@ -139,8 +143,7 @@ def _report(results: dict[str, list[Values]], file: Path | None, rounds: int) ->
     kept, new = ("wrk" if tools["wrk"] else "python"), ("ab" if tools["ab"] else "python")
     print(f"Load generators: {new} for new connections, {kept} for kept ones. Rounds: {rounds}.\n")
     print(table(results, UPSTREAM))
-    if file is not None:
-        file.write_text(json.dumps(results, indent=1))
+    write_down(results, file)
 
 
 async def _main(reactor: Any, options: argparse.Namespace) -> None:

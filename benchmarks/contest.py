@@ -64,6 +64,12 @@ def contestants(switch_interval: float | None) -> tuple[Contestant, ...]:
     return tuple(taking_part)
 
 
+def ours() -> Contestant:
+    """Return our daemon, for contests in which nobody else can take part."""
+    (found,) = (each for each in contestants(None) if each.name == OURS)
+    return found
+
+
 def free_ports(start: int, nodes: int) -> Iterator[int]:
     """Find base ports for clusters.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import tempfile
@@ -39,6 +40,28 @@ def run(
             raise SystemExit(str(error)) from None
 
     react(lambda reactor: Deferred.fromCoroutine(guarded(reactor)))
+
+
+def add_options(parser: argparse.ArgumentParser, base_port: int) -> None:
+    """Declare the options that all contests have.
+
+    :param parser: the parser.
+    :param base_port: where to look for free ports by default.
+    """
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument(
+        "--base-port", type=int, default=base_port, help=f"default: {base_port}, or above"
+    )
+
+
+def write_down(results: object, file: Path | None) -> None:
+    """Write all numbers to a file.
+
+    :param results: the numbers.
+    :param file: where to; ``None`` for nowhere.
+    """
+    if file is not None:
+        file.write_text(json.dumps(results, indent=1))
 
 
 @asynccontextmanager

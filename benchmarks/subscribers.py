@@ -7,20 +7,26 @@ thousand open files per process (``ulimit -Hn``).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from benchmarks.audience import AFTER, BEFORE, EVENTS, IDLE, STORM, Times, entertain
-from benchmarks.contest import OURS, Ground, contestants, free_ports
+from benchmarks.contest import Ground, free_ports, ours
 from benchmarks.measure import Plan, Values
 from benchmarks.observe import Target
 from benchmarks.report import Row, phases, plain_table
-from benchmarks.running import allow_files, run, say, scratch, stopped_after
+from benchmarks.running import (
+    add_options,
+    allow_files,
+    run,
+    say,
+    scratch,
+    stopped_after,
+    write_down,
+)
 from benchmarks.watch import HaLog
 from benchmarks.ways import WAYS
 
@@ -75,10 +81,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="some tens of subscribers for seconds")
     parser.add_argument("--subscribers", type=int, help=f"default: {_SIZE}, quick: {_QUICK_SIZE}")
     parser.add_argument("--way", choices=WAYS, action="append", help="only in this way; repeatable")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        "--base-port", type=int, default=_BASE_PORT, help=f"default: {_BASE_PORT}, or above"
-    )
+    add_options(parser, _BASE_PORT)
     return parser.parse_args(arguments)
 
 
@@ -96,7 +99,6 @@ async def _run(reactor: Any, ground: Ground, way: str, size: int, times: Times) 
 
 
 async def _main(reactor: Any, options: argparse.Namespace) -> None:
-    (ours,) = (contestant for contestant in contestants(None) if contestant.name == OURS)
     ports = free_ports(options.base_port, nodes=1)
     size = options.subscribers or (_QUICK_SIZE if options.quick else _SIZE)
     times = _QUICK_TIMES if options.quick else Times()
@@ -106,13 +108,12 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
         for way in options.way or WAYS:
             say(f"{size} subscribers, {way}: {times}")
             base_port = next(ports)
-            ground = Ground.prepare(reactor, ours, directory / str(base_port), base_port, Plan())
+            ground = Ground.prepare(reactor, ours(), directory / str(base_port), base_port, Plan())
             results[way] = [await _run(reactor, ground, way, size, times)]
     print(plain_table(results, f"{size} subscribers of one node", _ALL_ROWS))
     for way, (values,) in results.items():
         print(f"\n{plain_table(phases(values, _COLUMNS), f'{size} by {way}', _PHASE_ROWS)}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1))
+    write_down(results, options.json)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,7 +20,7 @@ from twisted.internet.threads import deferToThread
 from benchmarks.contest import OURS, UPSTREAM, Contestant, Ground, contestants, free_ports
 from benchmarks.measure import Plan, Switchover, Values
 from benchmarks.report import Row, plain_table, table
-from benchmarks.running import run, say, scratch, stopped_after
+from benchmarks.running import add_options, run, say, scratch, stopped_after, write_down
 from benchmarks.stopwatch import PACE, TABLE, Course, Moments, timed
 from benchmarks.watch import HaLog
 from tests.real.faults import Etcd, leader_key
@@ -30,6 +28,7 @@ from twisted_patroni.demo import CannotStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from twisted_patroni.demo import Node
 
@@ -84,10 +83,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     alone = parser.add_mutually_exclusive_group()
     alone.add_argument("--ours-only", action="store_true", help="without upstream")
     alone.add_argument("--upstream-only", action="store_true", help="without ours")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        "--base-port", type=int, default=_BASE_PORT, help=f"default: {_BASE_PORT}, or above"
-    )
+    add_options(parser, _BASE_PORT)
     return parser.parse_args(arguments)
 
 
@@ -236,8 +232,7 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
             grounds = tuple(_grounds(reactor, options, directory, contest.etcd.dcs))
             await contest.run(grounds, rounds)
     print(report(contest.results, grounds[0].plan))
-    if options.json is not None:
-        options.json.write_text(json.dumps(contest.results, indent=1))
+    write_down(contest.results, options.json)
 
 
 def main(arguments: Sequence[str]) -> None:

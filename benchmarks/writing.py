@@ -21,7 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from benchmarks.client import kill_node
-from benchmarks.contest import OURS, Ground, contestants, free_ports
+from benchmarks.contest import Ground, free_ports, ours
 from benchmarks.measure import Plan
 from benchmarks.running import run, scratch, stopped_after
 from tests.real.asking import sql
@@ -93,10 +93,9 @@ async def _torment(reactor: Any, replicas: Replicas, nodes: dict[str, Node], cou
 
 
 async def _main(reactor: Any, options: argparse.Namespace) -> None:
-    (ours,) = (contestant for contestant in contestants(None) if contestant.name == OURS)
     base_port = next(free_ports(options.base_port, 3))
     with scratch("writing") as directory:
-        ground = Ground.prepare(reactor, ours, directory / "cluster", base_port, _PLAN, 3)
+        ground = Ground.prepare(reactor, ours(), directory / "cluster", base_port, _PLAN, 3)
         nodes = {node.name: node for node in ground.cluster.nodes}
         urls = [node.rest_url for node in nodes.values()]
         async with stopped_after(reactor, ground.cluster.stop):
