@@ -55,8 +55,8 @@ class ClientSettings:
         The section ``ctl`` counts, then ``restapi``; variables as ``PATRONI_CTL_CACERT`` go before
         both.
 
-        :param source: the file, or its content; ``None`` for the file that patronictl would read,
-            which need not exist.
+        :param source: the file, its content, or what was made of it already; ``None`` for the file
+            that patronictl would read, which need not exist.
         :param environ: the environment, by default that of this process.
         :param others: the settings of which Patroni knows nothing, as ``timeout``.
         :raise ConfigurationError: if the configuration cannot be right.
